@@ -1,0 +1,359 @@
+"""The `phyff` command: parse, call, print. Bad input is one sentence on stderr and exit code 2."""
+
+import functools
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import phyff
+from phyff.errors import InputError, PhyffError
+
+if TYPE_CHECKING:
+    from phyff.formulation import Box, Formulation
+    from phyff.md import About
+    from phyff.openmm.forcefield import ForceField
+
+HEADLINE = ("density", "conductivity", "conductivity_nernst_einstein")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Density, conductivity and more of an electrolyte written as SMILES and amounts, "
+    "from a force field derived from quantum chemistry.",
+    epilog="A first run: `phyff run recipes/lp30.yaml --preset quick --out runs/lp30`",
+)
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+class Preset(StrEnum):
+    """Lengths and sizes of a simulation; see phyff.md.protocol."""
+
+    quick = "quick"
+    standard = "standard"
+    production = "production"
+
+
+class PlatformName(StrEnum):
+    """OpenMM platforms."""
+
+    cpu = "CPU"
+    cuda = "CUDA"
+    opencl = "OpenCL"
+    reference = "Reference"
+
+
+class Engine(StrEnum):
+    """Realisations of the energy."""
+
+    torch = "torch"
+    drude = "drude"
+    multipole = "multipole"
+
+
+Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe file (recipes/lp30.yaml) or one line: '1.0 M LiPF6 in EC:DMC 1:1 w/w'.",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", help="Folder for the results; made if needed.", show_default=False)
+]
+Platform = Annotated[
+    PlatformName | None,
+    typer.Option("--platform", help="OpenMM platform; without it the fastest there is.", show_default=False),
+]
+
+
+def reports_errors(command: Command) -> Command:
+    """A PhyffError becomes its sentence on stderr and exit code 2."""
+
+    @functools.wraps(command)
+    def wrapped(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except PhyffError as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
+
+    return wrapped  # type: ignore[return-value]
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Options of `phyff` itself."""
+    if version:
+        typer.echo(phyff.__version__)
+        raise typer.Exit
+
+
+@app.command()
+@reports_errors
+def run(
+    recipe: Recipe,
+    out: Out,
+    preset: Annotated[
+        Preset, typer.Option(help="quick: minutes, 500 atoms; standard: hours; production: three replicas.")
+    ] = Preset.quick,
+    platform: Platform = None,
+) -> None:
+    """Simulate a formulation: density, conductivity, diffusion, coordination.
+
+    Writes results.json and report.html. Stopped or killed, the same command goes on where it was.
+    """
+    from phyff import builder, md
+    from phyff.formulation import Formulation
+    from phyff.openmm.platforms import platform_named
+    from phyff.properties import write_results
+    from phyff.report import write_report
+
+    formulation = Formulation.parse(recipe)
+    settings = md.preset(
+        preset.value, temperature_K=formulation.temperature_K, pressure_bar=formulation.pressure_bar
+    )
+    box = formulation.box(None if formulation.has_size else settings.atoms, cutoff_nm=settings.cutoff_nm)
+    platform_named(platform)
+    _check_folder(out)
+    _describe(formulation, box)
+    forcefield = builder.force_field(formulation.species, out / builder.SPECIES_FOLDER, say=_say)
+    md.simulate(
+        forcefield,
+        [(name, count) for name, _, count in box.counts],
+        box.density,
+        settings,
+        out,
+        platform,
+        about=_about(formulation, box, forcefield),
+    )
+    results = write_results(out)
+    report = write_report(out)
+    _headline(json.loads(results.read_text()))
+    typer.echo(f"All numbers: {results}\nReport:      {report}")
+
+
+@app.command()
+@reports_errors
+def build(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE_OR_SMILES",
+            help="One species (EC, 'CCOC(C)=O') or a recipe file or line.",
+            show_default=False,
+        ),
+    ],
+    out: Out,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Quantum chemistry processes; without it one a core.", show_default=False),
+    ] = None,
+) -> None:
+    """Make a force field: forcefield.json, and for a recipe also system.xml and topology.pdb.
+
+    Species that are not in the library are derived from quantum chemistry first, which takes a while; their
+    files go to OUT/species and are used again.
+    """
+    from phyff import builder, md
+    from phyff.formulation import Formulation
+
+    subject = builder.read_source(source)
+    if not isinstance(subject, Formulation):
+        _check_folder(out)
+        forcefield = builder.force_field([subject], out / builder.SPECIES_FOLDER, workers, _say)
+        path = builder.write_force_field(forcefield, out)
+    else:
+        cutoff = md.preset("quick").cutoff_nm
+        box = subject.box(cutoff_nm=cutoff)
+        _check_folder(out)
+        _describe(subject, box)
+        forcefield = builder.force_field(subject.species, out / builder.SPECIES_FOLDER, workers, _say)
+        path = builder.write_force_field(forcefield, out)
+        builder.write_system(forcefield, box, cutoff, out)
+    for note in forcefield.notes():
+        _say(f"Note: {note}")
+    typer.echo(f"Force field of {', '.join(s.name for s in forcefield.species)}: {path}")
+
+
+@app.command()
+@reports_errors
+def energy(
+    cluster: Annotated[Path, typer.Argument(metavar="CLUSTER.json", show_default=False)],
+    engine: Annotated[Engine, typer.Option(help="Which realisation of the energy.")] = Engine.torch,
+) -> None:
+    """Print the interaction energy of a cluster and its parts: JSON, kJ/mol.
+
+    CLUSTER.json: `{"monomers": [{"smiles": mapped SMILES, "elements": [...], "xyz": [[x, y, z], ...]}]}`,
+    angstrom, atoms in map order; or a list of such clusters. Monomers are kept rigid.
+    """
+    from phyff import builder, clusters
+    from phyff.qm.store import default_root
+
+    def force_field_of(species: Sequence[tuple[str, str]]) -> "ForceField":
+        return builder.force_field(species, default_root() / builder.SPECIES_FOLDER)
+
+    typer.echo(json.dumps(clusters.energies(cluster, engine.value, force_field_of), indent=1))
+
+
+@app.command()
+@reports_errors
+def speed(
+    recipe: Recipe,
+    atoms: Annotated[
+        int | None, typer.Option(help="Atoms in the box; without it the recipe's.", show_default=False)
+    ] = None,
+    platform: Platform = None,
+) -> None:
+    """Time a step, term by term, beside a plain fixed-charge model of the same box: JSON, milliseconds."""
+    from phyff import builder
+    from phyff.formulation import Formulation
+    from phyff.openmm.platforms import platform_named
+    from phyff.openmm.speed import speed as measure
+    from phyff.qm.store import default_root
+
+    formulation = Formulation.parse(recipe)
+    box = formulation.box(atoms)
+    platform_named(platform)
+    forcefield = builder.force_field(formulation.species, default_root() / builder.SPECIES_FOLDER, say=_say)
+    topology, positions = builder.starting_box(forcefield, box)
+    answer = measure(
+        forcefield, topology, positions, box.edge_nm, formulation.temperature_K, platform=platform
+    )
+    typer.echo(json.dumps(answer, indent=1))
+
+
+@app.command()
+@reports_errors
+def info(
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="[NAME]", help="A species: EC, PF6-, 'COC(=O)OC'.", show_default=False),
+    ] = None,
+) -> None:
+    """List the species of the library, or show one: quality figures and where its numbers come from."""
+    if name is None:
+        _show_library()
+    else:
+        _show_species(name)
+
+
+def _show_library() -> None:
+    from phyff.species import library
+    from phyff.species.parameters import SpeciesParameters
+
+    fitted = {
+        path.stem: SpeciesParameters.load(path)
+        for path in sorted(library.library_directory().glob("*.json"))
+        if path.name != "short_range.json"
+    }
+    table = Table("species", "what it is", "SMILES", "charge", "conformers", "level of theory")
+    for species in fitted.values():
+        table.add_row(
+            species.name,
+            library.title(species.name),
+            species.smiles,
+            f"{species.charge:+d}" if species.charge else "0",
+            str(len(species.conformers)),
+            str(species.provenance.get("level_of_theory", {}).get("name", "")),
+        )
+    console = Console()
+    console.print(table)
+    names = ", ".join(known for known in library.known_names() if known not in fitted)
+    console.print(
+        f"Known by name, built on first use: {names}. Any other species: give its SMILES.",
+        highlight=False,
+    )
+
+
+def _show_species(name: str) -> None:
+    from phyff.report.tables import flatten
+    from phyff.species import library
+    from phyff.species.parameters import SpeciesParameters
+
+    found, smiles = library.find(name)
+    file = library.library_file(found)
+    if file is None:
+        raise InputError(
+            f"name: {found} ({smiles}) is not in the library; "
+            f"make it with: phyff build {shlex.quote(smiles)} --out DIR."
+        )
+    species = SpeciesParameters.load(file)
+    console = Console()
+    console.print(f"{species.name}  {library.title(species.name)}  {species.smiles}", highlight=False)
+    for title, content in (("quality", species.quality), ("provenance", species.provenance)):
+        table = Table(title, "", show_lines=False)
+        for row in flatten(content):
+            table.add_row(*row)
+        console.print(table)
+    console.print(f"File: {file}", highlight=False, soft_wrap=True)
+
+
+def _headline(results: dict[str, Any]) -> None:
+    from phyff.report.tables import UNITS, label, with_error
+
+    table = Table(
+        "property", "value", "unit", "verdict", title=f"{results['name']} at {results['temperature_K']:g} K"
+    )
+    for name in HEADLINE:
+        found = results["properties"].get(name)
+        if found is not None:
+            value = float("nan") if found["value"] is None else found["value"]
+            error = float("nan") if found["error"] is None else found["error"]
+            unit = UNITS.get(found["unit"], found["unit"])
+            table.add_row(label(name), with_error(value, error), unit, found["verdict"])
+    Console().print(table)
+
+
+def _describe(formulation: "Formulation", box: "Box") -> None:
+    _say(
+        f"{formulation.name}: "
+        + ", ".join(f"{count} {name}" for name, _, count in box.counts)
+        + f"; {box.n_atoms} atoms, box about {box.edge_nm:.2f} nm"
+    )
+    for row in box.rows:
+        _say(f"  {row.name}: asked {row.requested}, in the box {row.achieved}")
+
+
+def _about(formulation: "Formulation", box: "Box", forcefield: "ForceField") -> "About":
+    from dataclasses import asdict
+
+    from phyff.md import About
+
+    levels = {s.provenance.get("level_of_theory", {}).get("name", "unknown") for s in forcefield.species}
+    return About(
+        name=formulation.name,
+        provenance={
+            "phyff": phyff.__version__,
+            "command": shlex.join(["phyff", *sys.argv[1:]]),
+            "recipe": formulation.to_dict(),
+            "engine": "drude",
+            "level_of_theory": ", ".join(sorted(levels)),
+            "experimental_input": "none",
+        },
+        warnings=[*forcefield.notes(), *box.notes],
+        composition_report=[asdict(row) for row in box.rows],
+    )
+
+
+def _check_folder(out: Path) -> None:
+    """Raises InputError when results cannot go there; makes nothing."""
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not existing.is_dir():
+        raise InputError(f"out: {existing} is a file; give a folder.")
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

@@ -1,0 +1,474 @@
+"""Permanent electrostatics of one species: MBIS multipoles refined against the electrostatic potential, and the off-atom
+charges that carry them in the `drude` engine.
+
+Both are restrained linear least squares over all conformers (Bayly et al. 1993, doi 10.1021/j100142a004, with a ridge to
+the MBIS values); equivalent atoms share parameters and charges sum to the net charge exactly. Atomic units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from phyff.errors import FitError
+from phyff.model.cluster import site_positions
+from phyff.qm.monomer import MonomerDensity
+from phyff.species.frames import LocalFrame, frame_axes, handedness, local_frames
+from phyff.species.molecule import Molecule
+from phyff.species.parameters import ChargeSite, DrudeCharges, Multipoles
+from phyff.units import BOHR_NM, DEBYE_E_NM
+
+RIDGE = 1e-4
+"""Weight of the pull to the MBIS values against the relative potential error, per RIDGE_SCALES squared."""
+RIDGE_SCALES = (0.1, 0.1, 0.2)
+"""e, e bohr, e bohr^2: departures from MBIS that cost one unit."""
+MOMENT_WEIGHTS = (1.0, 0.01)
+"""Rows for the molecular dipole (per e bohr) and quadrupole (per e bohr^2) against relative potential error."""
+SITE_RIDGE = 1e-7
+LEAST_GAIN = 3e-4
+"""Site groups that lower the relative potential error by less are not worth their cost."""
+SITE_EXCESS = 0.0095
+"""Sites are added until their relative potential error is within this of the rank-2 multipoles'."""
+
+
+@dataclass(frozen=True)
+class ElectrostaticFit:
+    """Multipoles, the drude charges that stand for them, and how good both are."""
+
+    multipoles: Multipoles
+    drude_charges: DrudeCharges
+    quality: dict[str, float]
+
+
+def fit_electrostatics(
+    molecule: Molecule, densities: Sequence[MonomerDensity], weights: Sequence[float]
+) -> ElectrostaticFit:
+    """Fit a species with its conformers' densities, each with its Boltzmann weight.
+
+    Raises:
+        FitError: no set of sites reproduces the potential.
+    """
+    frames = local_frames(molecule)
+    mbis = {
+        rank: _multipole_errors(molecule, frames, densities, weights, rank, refine=False)[1]
+        for rank in (0, 1, 2)
+    }
+    refined = {
+        rank: _multipole_errors(molecule, frames, densities, weights, rank, refine=True) for rank in (0, 1, 2)
+    }
+    multipoles, rank_two_error, moments = refined[2]
+    charges, site_error, site_moments = _fit_sites(molecule, densities, weights, multipoles, rank_two_error)
+    quality = {
+        **{f"esp_relative_rms_mbis_rank{rank}": mbis[rank] for rank in mbis},
+        **{f"esp_relative_rms_rank{rank}": refined[rank][1] for rank in refined},
+        "esp_relative_rms_drude": site_error,
+        "dipole_error_D": moments[0],
+        "quadrupole_error_e_nm2": moments[1],
+        "drude_dipole_error_D": site_moments[0],
+        "drude_quadrupole_error_e_nm2": site_moments[1],
+        "dipole_qm_D": float(np.linalg.norm(densities[0].dipole)) * BOHR_NM / DEBYE_E_NM,
+        "sites": len(charges.sites),
+    }
+    return ElectrostaticFit(multipoles, charges, quality)
+
+
+@dataclass(frozen=True)
+class _Component:
+    """One free multipole component in a local frame: its rank and its tensor for unit strength."""
+
+    rank: int
+    tensor: np.ndarray
+
+
+def _components(frame: LocalFrame) -> list[_Component]:
+    """Components that the symmetry of an atom's surroundings allows."""
+    charge = _Component(0, np.array(1.0))
+    x, y, z = np.eye(3)
+    along = _Component(2, np.diag([-0.5, -0.5, 1.0]))
+    across = _Component(2, np.diag([1.0, -1.0, 0.0]))
+    if frame.isotropic:
+        return [charge]
+    if frame.kind == "trigonal-planar":
+        return [charge, along]
+    if frame.axial:
+        return [charge, _Component(1, z), along]
+    if frame.kind == "bisector":
+        return [charge, _Component(1, z), along, across]
+    mirror = [charge, _Component(1, z), _Component(1, x), along, across, _Component(2, _symmetric(x, z))]
+    if not frame.y:
+        return mirror
+    return [*mirror, _Component(1, y), _Component(2, _symmetric(x, y)), _Component(2, _symmetric(y, z))]
+
+
+def _symmetric(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.outer(a, b) + np.outer(b, a)
+
+
+def _odd(component: _Component) -> bool:
+    """Changes sign under reflection of y."""
+    flip = np.diag([1.0, -1.0, 1.0])
+    if component.rank == 1:
+        return bool(component.tensor[1])
+    return component.rank == 2 and not np.allclose(flip @ component.tensor @ flip, component.tensor)
+
+
+@dataclass(frozen=True)
+class _Unknowns:
+    """Free parameters: for each, its component and the atoms that share it."""
+
+    components: list[_Component]
+    atoms: list[list[int]]
+
+    @classmethod
+    def of(cls, molecule: Molecule, frames: Sequence[LocalFrame], rank: int) -> _Unknowns:
+        components, atoms = [], []
+        for label in sorted(set(molecule.symmetry_classes)):
+            members = [i for i, s in enumerate(molecule.symmetry_classes) if s == label]
+            for component in _components(frames[members[0]]):
+                if component.rank <= rank:
+                    components.append(component)
+                    atoms.append(members)
+        return cls(components, atoms)
+
+    def laboratory(self, index: int, atom: int, frames: Sequence[LocalFrame], xyz: np.ndarray) -> np.ndarray:
+        """The unit tensor of parameter `index` on `atom`, in laboratory axes."""
+        return _to_laboratory(self.components[index], frames[atom], xyz)
+
+
+def _to_laboratory(component: _Component, frame: LocalFrame, xyz: np.ndarray) -> np.ndarray:
+    axes = frame_axes(frame, xyz)
+    sign = handedness(frame, xyz) if _odd(component) else 1
+    if component.rank == 0:
+        return component.tensor
+    if component.rank == 1:
+        return sign * component.tensor @ axes
+    return sign * axes.T @ component.tensor @ axes
+
+
+def _multipole_errors(
+    molecule: Molecule,
+    frames: Sequence[LocalFrame],
+    densities: Sequence[MonomerDensity],
+    weights: Sequence[float],
+    rank: int,
+    refine: bool,
+) -> tuple[Multipoles, float, tuple[float, float]]:
+    unknowns = _Unknowns.of(molecule, frames, rank)
+    prior = sum(
+        w * np.array([_mbis_value(unknowns, k, frames, d) for k in range(len(unknowns.atoms))])
+        for w, d in zip(weights, densities, strict=True)
+    )
+    designs = [_design(unknowns, frames, d) for d in densities]
+    counts = np.array(
+        [len(a) if c.rank == 0 else 0.0 for c, a in zip(unknowns.components, unknowns.atoms, strict=True)]
+    )
+    scales = np.array([RIDGE_SCALES[c.rank] for c in unknowns.components])
+    ridge = (
+        np.sqrt(RIDGE * np.array([len(a) for a in unknowns.atoms])) / scales
+        if refine
+        else np.full(len(scales), 1e6)
+    )
+    values = _restrained(designs, densities, weights, prior, ridge, counts, float(molecule.charge))
+    error, moments = _errors(designs, densities, weights, values)
+    return _as_multipoles(molecule, frames, unknowns, values), error, moments
+
+
+def _mbis_value(
+    unknowns: _Unknowns, index: int, frames: Sequence[LocalFrame], density: MonomerDensity
+) -> float:
+    component, values = unknowns.components[index], []
+    for atom in unknowns.atoms[index]:
+        unit = unknowns.laboratory(index, atom, frames, density.xyz)
+        moment = (density.charges[atom], density.dipoles[atom], density.quadrupoles[atom])[component.rank]
+        values.append(float(np.sum(unit * moment) / np.sum(unit * unit)))
+    return float(np.mean(values))
+
+
+@dataclass(frozen=True)
+class _Design:
+    """Linear maps from parameters to the potential (G, p), dipole (3, p) and quadrupole (9, p) of one conformer."""
+
+    potential: np.ndarray
+    dipole: np.ndarray
+    quadrupole: np.ndarray
+
+
+def _design(unknowns: _Unknowns, frames: Sequence[LocalFrame], density: MonomerDensity) -> _Design:
+    potential, dipole, quadrupole = [], [], []
+    for index, (component, members) in enumerate(zip(unknowns.components, unknowns.atoms, strict=True)):
+        column, mu, theta = np.zeros(len(density.esp_points)), np.zeros(3), np.zeros((3, 3))
+        for atom in members:
+            unit, position = unknowns.laboratory(index, atom, frames, density.xyz), density.xyz[atom]
+            away = density.esp_points - position
+            r = np.linalg.norm(away, axis=1)
+            if component.rank == 0:
+                column += 1.0 / r
+                mu += position
+                theta += _traceless(np.outer(position, position))
+            elif component.rank == 1:
+                column += away @ unit / r**3
+                mu += unit
+                theta += _traceless(_symmetric(unit, position))
+            else:
+                column += np.einsum("ga,ab,gb->g", away, unit, away) / r**5
+                theta += unit
+        potential.append(column)
+        dipole.append(mu)
+        quadrupole.append(theta.ravel())
+    return _Design(np.array(potential).T, np.array(dipole).T, np.array(quadrupole).T)
+
+
+def _traceless(second_moment: np.ndarray) -> np.ndarray:
+    """Buckingham quadrupole of a second moment sum q r r."""
+    return 1.5 * second_moment - 0.5 * np.trace(second_moment) * np.eye(3)
+
+
+def _restrained(
+    designs: Sequence[_Design],
+    densities: Sequence[MonomerDensity],
+    weights: Sequence[float],
+    prior: np.ndarray,
+    ridge: np.ndarray,
+    charge_counts: np.ndarray,
+    charge: float,
+) -> np.ndarray:
+    """Parameters of least squared relative potential and moment error plus ridge, with sum(counts * p) = charge."""
+    rows, targets = [np.diag(ridge)], [ridge * prior]
+    for design, density, weight in zip(designs, densities, weights, strict=True):
+        scale = np.sqrt(weight) / np.linalg.norm(density.esp_values)
+        moment = np.sqrt(weight) * np.array(MOMENT_WEIGHTS) / np.linalg.norm(density.esp_values)
+        rows += [scale * design.potential, moment[0] * design.dipole, moment[1] * design.quadrupole]
+        targets += [
+            scale * density.esp_values,
+            moment[0] * density.dipole,
+            moment[1] * density.quadrupole.ravel(),
+        ]
+    a, b = np.vstack(rows), np.concatenate(targets)
+    n = len(prior)
+    kkt = np.zeros((n + 1, n + 1))
+    kkt[:n, :n], kkt[:n, n], kkt[n, :n] = a.T @ a, charge_counts, charge_counts
+    return np.linalg.solve(kkt, np.append(a.T @ b, charge))[:n]
+
+
+def _errors(
+    designs: Sequence[_Design],
+    densities: Sequence[MonomerDensity],
+    weights: Sequence[float],
+    values: np.ndarray,
+) -> tuple[float, tuple[float, float]]:
+    """Relative rms of the potential, then the largest dipole (D) and quadrupole (e nm^2) error over conformers."""
+    square, dipole, quadrupole = 0.0, 0.0, 0.0
+    for design, density, weight in zip(designs, densities, weights, strict=True):
+        miss = design.potential @ values - density.esp_values
+        square += weight * float(miss @ miss) / float(density.esp_values @ density.esp_values)
+        dipole = max(dipole, float(np.linalg.norm(design.dipole @ values - density.dipole)) * BOHR_NM / DEBYE_E_NM)
+        wrong = design.quadrupole @ values - density.quadrupole.ravel()
+        quadrupole = max(quadrupole, float(np.linalg.norm(wrong)) * BOHR_NM**2)
+    return float(np.sqrt(square / sum(weights))), (dipole, quadrupole)
+
+
+def _as_multipoles(
+    molecule: Molecule, frames: Sequence[LocalFrame], unknowns: _Unknowns, values: np.ndarray
+) -> Multipoles:
+    """Local-frame tensors of every atom; odd components are those of an atom of positive handedness."""
+    stores = tuple(np.zeros((molecule.n_atoms, *shape)) for shape in ((), (3,), (3, 3)))
+    for component, members, value in zip(unknowns.components, unknowns.atoms, values, strict=True):
+        for atom in members:
+            stores[component.rank][atom] += value * component.tensor
+    return Multipoles(
+        charges=tuple(_summing_to(stores[0], molecule.charge)),
+        dipoles=tuple(tuple(row) for row in (stores[1] * BOHR_NM).tolist()),
+        quadrupoles=tuple(tuple(tuple(row) for row in t) for t in (stores[2] * BOHR_NM**2).tolist()),
+    )
+
+
+def _summing_to(charges: np.ndarray, total: float) -> list[float]:
+    """The charges, shifted evenly by what rounding left over."""
+    return (charges + (total - charges.sum()) / len(charges)).tolist()
+
+
+@dataclass(frozen=True)
+class _SiteGroup:
+    """Equivalent off-atom sites that share one charge."""
+
+    name: str
+    sites: tuple[ChargeSite, ...]
+
+
+def _fit_sites(
+    molecule: Molecule,
+    densities: Sequence[MonomerDensity],
+    weights: Sequence[float],
+    multipoles: Multipoles,
+    target: float,
+) -> tuple[DrudeCharges, float, tuple[float, float]]:
+    """Greedy choice of site groups, cheapest sufficient set: stops when within SITE_EXCESS of the multipoles."""
+    chosen: list[_SiteGroup] = []
+    candidates = _candidates(molecule, densities[0].xyz * BOHR_NM)
+
+    def fit(groups: Sequence[_SiteGroup]) -> tuple[DrudeCharges, float, tuple[float, float]]:
+        return _charges_for(molecule, densities, weights, multipoles, groups)
+
+    best = fit(chosen)
+    while best[1] > target + SITE_EXCESS:
+        free = [group for group in candidates if group.name not in {c.name for c in chosen}]
+        trials = [(group, fit([*chosen, group])) for group in free]
+        if not trials:
+            break
+        group, trial = max(trials, key=lambda t: (best[1] - t[1][1]) / len(t[0].sites) ** 0.5)
+        if best[1] - trial[1] < LEAST_GAIN:
+            break
+        chosen, best = [*chosen, group], trial
+        for k, placed in enumerate(chosen):  # the others may now sit better elsewhere
+            moves = [[*chosen[:k], other, *chosen[k + 1 :]] for other in candidates if other.name == placed.name]
+            moved = min(moves, key=lambda groups: fit(groups)[1])
+            chosen, best = moved, fit(moved)
+    charges, error, moments = best
+    if error > 0.5:
+        raise FitError(f"The charges of {molecule.smiles} miss its electrostatic potential by {error:.0%}.")
+    return charges, error, moments
+
+
+def _charges_for(
+    molecule: Molecule,
+    densities: Sequence[MonomerDensity],
+    weights: Sequence[float],
+    multipoles: Multipoles,
+    groups: Sequence[_SiteGroup],
+) -> tuple[DrudeCharges, float, tuple[float, float]]:
+    """Charges of atoms and of the given site groups, with their errors."""
+    labels = sorted(set(molecule.symmetry_classes))
+    members = [[i for i, s in enumerate(molecule.symmetry_classes) if s == label] for label in labels]
+    designs = [_charge_design(members, groups, d) for d in densities]
+    sizes = [len(m) for m in members] + [len(g.sites) for g in groups]
+    prior = np.array([multipoles.charges[m[0]] for m in members] + [0.0] * len(groups))
+    ridge = np.sqrt(SITE_RIDGE * np.array(sizes)) / RIDGE_SCALES[0]
+    values = _restrained(
+        designs, densities, weights, prior, ridge, np.array(sizes, dtype=float), float(molecule.charge)
+    )
+    error, moments = _errors(designs, densities, weights, values)
+    atoms = np.zeros(molecule.n_atoms)
+    for value, own in zip(values, members, strict=False):
+        atoms[own] = value
+    sites = tuple(
+        site.model_copy(update={"charge": round(float(value), 9)})
+        for value, group in zip(values[len(members) :], groups, strict=True)
+        for site in group.sites
+    )
+    charged = _summing_to(atoms, molecule.charge - sum(s.charge for s in sites))
+    return DrudeCharges(atoms=tuple(charged), sites=sites), error, moments
+
+
+def _charge_design(
+    members: Sequence[Sequence[int]], groups: Sequence[_SiteGroup], density: MonomerDensity
+) -> _Design:
+    xyz = torch.tensor(density.xyz * BOHR_NM)
+    places = [density.xyz[list(m)] for m in members]
+    places += [site_positions(group.sites, xyz).numpy() / BOHR_NM for group in groups]
+    potential = [(1.0 / np.linalg.norm(density.esp_points[:, None] - p[None], axis=2)).sum(1) for p in places]
+    dipole = [p.sum(0) for p in places]
+    quadrupole = [_traceless(p.T @ p).ravel() for p in places]
+    return _Design(np.array(potential).T, np.array(dipole).T, np.array(quadrupole).T)
+
+
+LONE_PAIR_ELEMENTS = ("O", "F", "N", "S", "Cl")
+SiteMaker = Callable[[Molecule, int, np.ndarray, float], list[ChargeSite]]
+
+
+def _candidates(molecule: Molecule, xyz: np.ndarray) -> list[_SiteGroup]:
+    """Places where off-atom charge may help: along bonds of terminal atoms, lone pairs, above planar centres, each at
+    several distances from its atom."""
+    groups = []
+    for label in sorted(set(molecule.symmetry_classes)):
+        members = [i for i, s in enumerate(molecule.symmetry_classes) if s == label]
+        for name, (maker, distances) in _SITE_MAKERS.items():
+            for distance in distances:
+                sites = [site for atom in members for site in maker(molecule, atom, xyz, distance)]
+                if sites:
+                    groups.append(_SiteGroup(f"{name} on class {label}", tuple(sites)))
+    return groups
+
+
+def _axial(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -> list[ChargeSite]:
+    """On the bond of a terminal atom, beyond it (distance > 0) or inside."""
+    bonded = molecule.neighbours(atom)
+    if len(bonded) != 1 or molecule.elements[atom] not in LONE_PAIR_ELEMENTS:
+        return []
+    a = distance / float(np.linalg.norm(xyz[atom] - xyz[bonded[0]]))
+    return [_average((atom, bonded[0]), (1 + a, -a))]
+
+
+def _side_pairs(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -> list[ChargeSite]:
+    """Lone pairs of a terminal atom, leaning away from each further neighbour of the atom it is bonded to."""
+    bonded = molecule.neighbours(atom)
+    if len(bonded) != 1 or molecule.elements[atom] not in LONE_PAIR_ELEMENTS:
+        return []
+    centre = bonded[0]
+    others = [k for k in molecule.neighbours(centre) if k != atom]
+    if not 2 <= len(others) <= 3:
+        return []
+    sites = []
+    for k in others:
+        b = distance / float(np.linalg.norm(xyz[centre] - xyz[k]))
+        sites.append(_average((atom, centre, k), (1.0, b, -b)))
+    return sites
+
+
+def _bisector(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -> list[ChargeSite]:
+    """Behind (distance > 0) or in front of an atom with two neighbours."""
+    bonded = molecule.neighbours(atom)
+    if len(bonded) != 2:
+        return []
+    length = float(np.linalg.norm(2 * xyz[atom] - xyz[bonded[0]] - xyz[bonded[1]]))
+    if length < 0.02:
+        return []
+    a = distance / length
+    return [_average((atom, *bonded), (1 + 2 * a, -a, -a))]
+
+
+def _out_of_plane_pairs(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -> list[ChargeSite]:
+    """Two lone pairs of a divalent atom, above and below its plane and behind it."""
+    bonded = molecule.neighbours(atom)
+    if len(bonded) != 2 or molecule.elements[atom] not in LONE_PAIR_ELEMENTS:
+        return []
+    first, second = xyz[bonded[0]] - xyz[atom], xyz[bonded[1]] - xyz[atom]
+    area, behind = float(np.linalg.norm(np.cross(first, second))), float(np.linalg.norm(first + second))
+    if min(area, behind) < 1e-3:
+        return []
+    a = 0.6 * distance / behind
+    return [_out_of_plane((atom, *bonded), (-a, -a, sign * distance / area)) for sign in (1.0, -1.0)]
+
+
+def _pi_pairs(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -> list[ChargeSite]:
+    """Above and below a planar centre."""
+    bonded = molecule.neighbours(atom)
+    if len(bonded) != 3:
+        return []
+    first, second, third = (xyz[k] - xyz[atom] for k in bonded)
+    normal = np.cross(first, second)
+    if abs(third @ normal) > 0.1 * np.linalg.norm(third) * np.linalg.norm(normal):
+        return []
+    height = distance / float(np.linalg.norm(normal))
+    return [_out_of_plane((atom, *bonded[:2]), (0.0, 0.0, sign * height)) for sign in (1.0, -1.0)]
+
+
+def _average(atoms: tuple[int, ...], weights: tuple[float, ...]) -> ChargeSite:
+    rounded = [round(w, 9) for w in weights[1:]]
+    return ChargeSite(kind="average", atoms=atoms, weights=(1.0 - sum(rounded), *rounded), charge=0.0)
+
+
+def _out_of_plane(atoms: tuple[int, ...], weights: tuple[float, ...]) -> ChargeSite:
+    return ChargeSite(kind="out-of-plane", atoms=atoms, weights=tuple(round(w, 9) for w in weights), charge=0.0)
+
+
+_SITE_MAKERS: dict[str, tuple[SiteMaker, tuple[float, ...]]] = {
+    "axial": (_axial, (-0.06, -0.04, -0.025, 0.02, 0.03, 0.045, 0.06)),
+    "side pairs": (_side_pairs, (0.02, 0.03, 0.045, 0.06)),
+    "bisector": (_bisector, (-0.04, -0.02, 0.02, 0.035, 0.05)),
+    "out-of-plane pairs": (_out_of_plane_pairs, (0.02, 0.03, 0.045, 0.06)),
+    "pi pairs": (_pi_pairs, (0.03, 0.05, 0.07)),
+}
+"""Kinds of sites and their distances from the atom, nm."""

@@ -1,0 +1,145 @@
+"""From a SMILES to a fitted species file: monomer quantum chemistry, then every term of the molecule in turn."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from phyff.fit.electrostatics import fit_electrostatics
+from phyff.fit.response import fit_response, slater_of
+from phyff.fit.valence import Sample, fit_valence
+from phyff.model.intramolecular import intramolecular_energy
+from phyff.model.parameters import ShortRange, species_tensors
+from phyff.model.valence import ValenceTerms
+from phyff.qm.level import LevelOfTheory
+from phyff.qm.monomer import MonomerData, monomer_records
+from phyff.qm.store import RecordStore
+from phyff.species.molecule import Molecule
+from phyff.species.parameters import ConformerParameters, SpeciesParameters
+from phyff.units import BOHR_NM, GAS_CONSTANT, HARTREE_KJ
+
+TEMPERATURE = 298.15
+"""K, of the Boltzmann weights of conformers."""
+
+
+def build_species(
+    name: str,
+    smiles: str,
+    level: LevelOfTheory,
+    store: RecordStore,
+    short_range: ShortRange | None,
+    workers: int = 2,
+) -> SpeciesParameters:
+    """Compute what the store lacks and fit all terms of a species.
+
+    short_range: the class model whose non-bonded energy inside the molecule is taken off before the valence fit; None
+    leaves only charges and dispersion there (used before any class model exists).
+
+    Raises:
+        JobError, MonomerError, FitError: quantum chemistry or a fit failed.
+    """
+    return fit_species(name, monomer_records(Molecule.from_smiles(smiles), level, store, workers), short_range)
+
+
+def fit_species(name: str, data: MonomerData, short_range: ShortRange | None) -> SpeciesParameters:
+    """Every term of a species from its quantum data."""
+    species = fit_nonbonded(name, data)
+    return with_valence(species, data, short_range) if data.molecule.n_atoms > 1 else species
+
+
+def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
+    """Electrostatics, polarizability, dispersion and Slater widths; valence terms are still empty."""
+    molecule = data.molecule
+    weights = boltzmann_weights(data.energies)
+    electrostatics = fit_electrostatics(molecule, data.densities, weights)
+    response = fit_response(data)
+    return SpeciesParameters(
+        name=name,
+        smiles=molecule.smiles,
+        mapped_smiles=molecule.mapped_smiles,
+        charge=molecule.charge,
+        elements=molecule.elements,
+        symmetry_classes=molecule.symmetry_classes,
+        atom_classes=molecule.atom_classes,
+        conformers=_conformers(data, weights),
+        multipoles=electrostatics.multipoles,
+        drude_charges=electrostatics.drude_charges,
+        polarizability=response.polarizability,
+        dispersion=response.dispersion,
+        slater=slater_of(data),
+        valence=ValenceTerms(n_atoms=molecule.n_atoms),
+        quality={"electrostatics": electrostatics.quality, "response": response.quality},
+        provenance={
+            "level_of_theory": data.level.to_dict(),
+            "versions": {package: version(package) for package in ("pyscf", "numpy", "scipy", "rdkit", "tblite")},
+            "python": platform.python_version(),
+            "date": datetime.now(UTC).date().isoformat(),
+            "command": f"phyff build '{molecule.smiles}'",
+        },
+    )
+
+
+def with_valence(
+    species: SpeciesParameters, data: MonomerData, short_range: ShortRange | None
+) -> SpeciesParameters:
+    """The species with its valence terms fitted on top of its non-bonded energy inside the molecule."""
+    minima = [
+        Sample("minimum", xyz * BOHR_NM, (energy - data.energies[0]) * HARTREE_KJ, np.zeros_like(xyz))
+        for xyz, energy in zip(data.conformers, data.energies, strict=True)
+    ]
+    samples = [
+        Sample(
+            _kind(sample.group),
+            sample.xyz * BOHR_NM,
+            (sample.energy - data.energies[0]) * HARTREE_KJ,
+            -sample.gradient * HARTREE_KJ / BOHR_NM,
+        )
+        for sample in data.samples
+        if not sample.group.startswith("minimum")
+    ]
+    model = short_range or ShortRange.charges_only()
+    tensors = species_tensors(species, model)
+
+    def nonbonded(xyz: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        position = torch.tensor(xyz, requires_grad=True)
+        energy = intramolecular_energy(tensors, position)
+        if not energy.requires_grad:
+            return 0.0, np.zeros_like(xyz)
+        (gradient,) = torch.autograd.grad(energy, position)
+        return float(energy), -gradient.numpy()
+
+    far = bool((~tensors.close).any())
+    fit = fit_valence(
+        data.molecule, minima, samples, data.hessian * HARTREE_KJ / BOHR_NM**2, nonbonded if far else None
+    )
+    return species.model_copy(
+        update={"valence": fit.terms, "quality": {**species.quality, "valence": dict(fit.quality)}}
+    )
+
+
+def boltzmann_weights(energies: NDArray[np.float64]) -> list[float]:
+    """Populations of minima with total energies in hartree, at TEMPERATURE; vibrations are not counted."""
+    factors = np.exp(-(energies - energies.min()) * HARTREE_KJ / (GAS_CONSTANT * TEMPERATURE))
+    return (factors / factors.sum()).tolist()
+
+
+def _conformers(data: MonomerData, weights: Sequence[float]) -> tuple[ConformerParameters, ...]:
+    return tuple(
+        ConformerParameters(
+            xyz_nm=tuple(tuple(row) for row in (xyz * BOHR_NM).tolist()),
+            energy=float((energy - data.energies[0]) * HARTREE_KJ),
+            weight=weight,
+        )
+        for xyz, energy, weight in zip(data.conformers, data.energies, weights, strict=True)
+    )
+
+
+def _kind(group: str) -> Literal["displaced", "torsion"]:
+    return "torsion" if group.startswith("torsion") else "displaced"

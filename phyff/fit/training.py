@@ -1,0 +1,112 @@
+"""The short-range training set: which pairs are scanned, their records, and the fit that turns them into a class model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import combinations_with_replacement
+from pathlib import Path
+
+import numpy as np
+
+from phyff.errors import FitError
+from phyff.fit.short_range import DimerPoint, fit_short_range
+from phyff.model.parameters import HYDROGEN_DAMPING_ALPHA, START_DAMPING, ShortRange
+from phyff.qm.dimers import RANKS, Partner, scan_jobs
+from phyff.qm.executor import Job, run_jobs
+from phyff.qm.level import LevelOfTheory
+from phyff.qm.store import RecordStore, read_record
+from phyff.species.parameters import SpeciesParameters
+
+CORE = ("EC", "DMC", "Li+", "PF6-")
+"""Species whose pairs are all scanned."""
+SCANNED_CONFORMERS, SCANNED_WINDOW = 2, 15.0
+"""How many conformers of a species the scans use, and up to what energy (kJ/mol)."""
+SCAN_ORDER = ((0, 2), (4,), (1,), (5,), (3,), (6,))
+"""Scans run in these rounds over all pairs, so that an interrupted run leaves an even set."""
+CATION_DAMPING_ALPHAS = (2.8e-5, 2e-4, 4e-4, 8e-4, 1.2e-3, 1.7e-3, 2.3e-3, 3e-3, 4e-3)
+"""nm^3 tried as the size of a cation in the damping formula (DESIGN.md section 4: it may depend on the cation class)."""
+
+
+def dimer_jobs(species: Sequence[SpeciesParameters], level: LevelOfTheory) -> list[list[Job]]:
+    """Rounds of decomposition jobs for all pairs of `species`, the informative and cheap ones first."""
+    partners = {s.name: _partner(s) for s in species}
+    pairs = sorted(
+        combinations_with_replacement(sorted(partners, key=lambda n: partners[n].molecule.n_atoms), 2),
+        key=lambda pair: (sum(partners[n].molecule.n_atoms for n in pair), pair),
+    )
+    jobs = [scan_jobs(partners[a], partners[b], level) for a, b in pairs]
+    assert sorted(scan for group in SCAN_ORDER for scan in group) == list(range(len(RANKS)))
+    return [[job for own in jobs for job in own if job.spec["scan"] in group] for group in SCAN_ORDER]
+
+
+def run_dimers(species: Sequence[SpeciesParameters], level: LevelOfTheory, store: RecordStore, workers: int) -> None:
+    """Compute what the store lacks of the training set; can be stopped and started again at any time."""
+    for number, jobs in enumerate(dimer_jobs(species, level), start=1):
+        run_jobs(jobs, store, workers, f"dimers, round {number} of {len(SCAN_ORDER)}")
+
+
+def load_points(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[DimerPoint]:
+    """Every dimer record in `folder` (files *.json) whose two species are known, in a fixed order.
+
+    Raises:
+        StoreError: a record is damaged.
+    """
+    names = {s.mapped_smiles: s.name for s in species.values()}
+    points = []
+    for path in sorted(folder.glob("*.json")):
+        content = read_record(path)
+        spec, record = content["spec"], content["record"]
+        sides = (spec["first"], spec["second"])
+        if all(side["smiles"] in names for side in sides):
+            pair = (names[sides[0]["smiles"]], names[sides[1]["smiles"]])
+            xyz = tuple(np.array(side["xyz_angstrom"]) * 0.1 for side in sides)
+            components = {k: record[k] for k in ("electrostatics", "exchange", "induction", "dispersion", "total")}
+            points.append(DimerPoint(pair, (xyz[0], xyz[1]), components, f"{pair[0]}+{pair[1]}#{spec['scan']}"))
+    return points
+
+
+def train(
+    points: Sequence[DimerPoint],
+    species: Mapping[str, SpeciesParameters],
+    level: LevelOfTheory,
+    say: Callable[[str], None] = print,
+) -> ShortRange:
+    """Fit the class model, with the size of bare cations in the damping formula chosen by the induction error.
+
+    Raises:
+        FitError: there are no points.
+    """
+    if not points:
+        raise FitError("There are no dimer records to train on; run 'phyff train' without --fit-only first.")
+    provenance = {
+        "level_of_theory": level.to_dict(),
+        "command": "phyff train",
+        "date": datetime.now(UTC).date().isoformat(),
+        "pairs": sorted({" + ".join(p.names) for p in points}),
+    }
+    cations = sorted({p for point in points for p in point.names if species[p].charge > 0 and species[p].n_atoms == 1})
+    alphas: dict[str, float] = {"H": HYDROGEN_DAMPING_ALPHA}
+    for cation in cations:
+        own = [p for p in points if cation in p.names and min(species[n].charge for n in p.names) <= 0]
+        if not own:
+            continue
+        known = {n: species[n] for p in own for n in p.names}
+        errors = {}
+        for alpha in CATION_DAMPING_ALPHAS:
+            model = fit_short_range(known, own, START_DAMPING, {**alphas, species[cation].elements[0]: alpha}, provenance)
+            errors[alpha] = _induction_error(model)
+            say(f"{cation}: damping size {alpha * 1e3:.3f} A^3 gives an induction rms of {errors[alpha]:.2f} kJ/mol")
+        alphas[species[cation].elements[0]] = min(errors, key=lambda a: errors[a])
+    return fit_short_range(species, points, START_DAMPING, alphas, provenance)
+
+
+def _induction_error(model: ShortRange) -> float:
+    report = model.quality["in_sample"].values()
+    square = sum(r["bound_points"] * r["induction_rms"] ** 2 for r in report if r["bound_points"])
+    return float(np.sqrt(square / max(sum(r["bound_points"] for r in report), 1.0)))
+
+
+def _partner(species: SpeciesParameters) -> Partner:
+    shapes = [np.array(c.xyz_nm) * 10.0 for c in species.conformers if c.energy < SCANNED_WINDOW]
+    return Partner(species.molecule, tuple(np.round(x, 5) for x in shapes[:SCANNED_CONFORMERS]))

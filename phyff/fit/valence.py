@@ -1,0 +1,677 @@
+"""Valence terms of a species from quantum gradients, energies and a Hessian, after the non-bonded part is
+taken off.
+
+The molecular graph says which terms exist; symmetry-equivalent terms share constants. Forces are linear in
+the derivatives of each term by its internal coordinate, so B matrices are made once and every Gauss-Newton
+step is a bounded linear least squares with a ridge towards sensible priors. Quantum minima enter as
+geometries whose forces must vanish; by linear response the forces left there tell how bonds and angles would
+change on minimising, and that change is held down.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import lsq_linear, minimize
+
+from phyff.errors import FitError
+from phyff.fit.sampling import NEAR_LINEAR, normal_modes
+from phyff.model import valence as model
+from phyff.model.valence import (
+    AngleTerm,
+    BondTerm,
+    ImproperTerm,
+    LinearAngleTerm,
+    OneFourTerm,
+    TorsionTerm,
+    UreyBradleyTerm,
+    ValenceTerms,
+    valence_energy,
+)
+from phyff.species.molecule import Molecule
+from phyff.units import KCAL_KJ
+
+Array = NDArray[np.float64]
+NonBonded = Callable[[Array], tuple[float, Array]]
+"""xyz (N, 3) nm -> intramolecular non-bonded energy (kJ/mol) and forces (N, 3) (kJ/mol/nm)."""
+
+FORCE_SIGMA = 300.0
+"""kJ/mol/nm, the error expected of a force component of this functional form."""
+ENERGY_SIGMA = 2.0
+"""kJ/mol."""
+MINIMUM_FORCE_SIGMA = 30.0
+"""kJ/mol/nm at a quantum minimum."""
+GEOMETRY_WEIGHTS = (0.0, 0.5, 1.5, 5.0)
+"""Weights of the predicted changes of geometry, tried in turn until the minimised geometry is right."""
+BOND_TOLERANCE_NM, ANGLE_TOLERANCE_RAD, DIHEDRAL_TOLERANCE_RAD = 3e-4, np.deg2rad(0.5), np.deg2rad(2.0)
+COMPLIANCE_FLOOR_PS2 = (2 * np.pi * 0.0299792458 * 30.0) ** 2
+"""Squared angular frequency of 30 cm^-1: softer modes are taken this stiff when a change of geometry is
+predicted."""
+HESSIAN_SIGMA = 0.1
+"""Relative error of a normal-mode force constant."""
+HESSIAN_FLOOR_PS2 = (2 * np.pi * 0.0299792458 * 200.0) ** 2
+"""Squared angular frequency of 200 cm^-1 in 1/ps^2: softer modes count no more than this one."""
+STRAIN_SCALE = 40.0
+"""kJ/mol: the tolerated error of a rigid scan point grows e-fold with every such step above the lowest
+minimum."""
+BOND_TARGET_ANGSTROM, ANGLE_TARGET_DEGREES = 0.008, 1.2
+"""The geometry counts as right within these (the project's bars are 0.01 and 1.5)."""
+CONFORMER_SCALE = 10.0
+"""kJ/mol: a conformer's geometry counts less by a factor e for every such step above the lowest."""
+HESSIAN_STEP_NM = 2e-4
+WAVENUMBER = 1 / (2 * np.pi * 0.0299792458)
+"""cm^-1 of an angular frequency of 1/ps."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One quantum calculation of the isolated species; energies of all samples share one zero."""
+
+    kind: Literal["minimum", "displaced", "torsion"]
+    xyz: Array
+    """(N, 3) nm."""
+    energy: float
+    """kJ/mol."""
+    forces: Array
+    """(N, 3) kJ/mol/nm."""
+
+
+@dataclass(frozen=True)
+class ValenceFit:
+    """Fitted terms with the figures that judge them."""
+
+    terms: ValenceTerms
+    quality: dict[str, float]
+    """See `valence_quality`."""
+
+
+def fit_valence(
+    molecule: Molecule,
+    minima: Sequence[Sample],
+    samples: Sequence[Sample],
+    hessian: Array | None = None,
+    nonbonded: NonBonded | None = None,
+) -> ValenceFit:
+    """Fit every valence term of a species.
+
+    minima: optimised conformers, the first defines coordination (which ligands are trans). samples: thermal
+    displacements and torsion-scan points; every fifth displaced one is held out. hessian (3N, 3N) kJ/mol/nm^2
+    at minima[0]. nonbonded: intramolecular non-bonded energy and forces to be taken off first. FitError when
+    there is no minimum, an array does not fit the molecule, or the data hold a number that is not finite.
+    """
+    _check(molecule, minima, samples, hessian)
+    train, _ = split(samples)
+    blocks = _term_blocks(molecule, [s.xyz for s in minima])
+    if blocks:
+        fitted, observations = blocks, _observe(blocks, molecule, minima, train, hessian, nonbonded)
+        best = np.inf
+        for weight in GEOMETRY_WEIGHTS:
+            response = _geometry_response(molecule, fitted, minima, nonbonded, weight) if weight else None
+            fitted = _gauss_newton(fitted, observations, response)
+            miss = _geometry_miss(molecule, _assemble(molecule.n_atoms, fitted), minima, nonbonded)
+            if miss < best:
+                best, blocks = miss, fitted
+            if miss < 1:
+                break
+    terms = _assemble(molecule.n_atoms, blocks)
+    return ValenceFit(terms, valence_quality(molecule, terms, minima, samples, hessian, nonbonded))
+
+
+def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """(train, held out): every fifth displaced geometry is held out, torsion-scan points never."""
+    displaced = [s for s in samples if s.kind == "displaced"]
+    heldout = displaced[4::5]
+    return [s for s in samples if not any(s is h for h in heldout)], heldout
+
+
+def valence_quality(
+    molecule: Molecule,
+    terms: ValenceTerms,
+    minima: Sequence[Sample],
+    samples: Sequence[Sample],
+    hessian: Array | None = None,
+    nonbonded: NonBonded | None = None,
+) -> dict[str, float]:
+    """What the terms reach; a figure without data behind it is left out.
+
+    force_rms_{train,heldout,torsion}_kcal_mol_A (per component), energy_rms_{train,heldout,torsion}_kJ_mol
+    (against minima[0]; torsion: scan points less than 60 kJ/mol above it), conformer_energy_error_kJ_mol
+    (largest), max_bond_error_A and max_angle_error_deg (after minimising every conformer),
+    frequency_rms_error_cm1 and frequency_max_error_cm1 (harmonic, in order).
+    """
+    train, heldout = split(samples)
+    scans = [s for s in train if s.kind == "torsion"]
+    sets = {"train": [s for s in train if s.kind == "displaced"], "heldout": heldout, "torsion": scans}
+    quality: dict[str, float] = {}
+    zero = minima[0].energy - _energy_and_forces(terms, minima[0].xyz, nonbonded)[0]
+
+    for name, members in sets.items():
+        if name == "torsion":
+            members = [s for s in members if s.energy - minima[0].energy < 60.0]
+        if not members:
+            continue
+        predicted = [_energy_and_forces(terms, s.xyz, nonbonded) for s in members]
+        forces = np.array([f - s.forces for (_, f), s in zip(predicted, members, strict=True)])
+        energies = np.array([e + zero - s.energy for (e, _), s in zip(predicted, members, strict=True)])
+        quality[f"force_rms_{name}_kcal_mol_A"] = _rms(forces) / KCAL_KJ / 10
+        quality[f"energy_rms_{name}_kJ_mol"] = _rms(energies)
+
+    relaxed = [minimise(terms, s.xyz, nonbonded) for s in minima]
+    bond_error, angle_error = _largest_changes(molecule, [s.xyz for s in minima], relaxed)
+    quality["max_bond_error_A"] = bond_error
+    quality["max_angle_error_deg"] = angle_error
+    if len(minima) > 1:
+        first = _largest_changes(molecule, [minima[0].xyz], relaxed[:1])
+        quality["first_conformer_bond_error_A"], quality["first_conformer_angle_error_deg"] = first
+        energies = np.array([_energy_and_forces(terms, x, nonbonded)[0] for x in relaxed])
+        reference = np.array([s.energy for s in minima])
+        quality["conformer_energy_error_kJ_mol"] = float(
+            np.abs(energies - energies[0] - reference + reference[0]).max()
+        )
+    if hessian is not None:
+        exact = _frequencies(minima[0].xyz, hessian, molecule.masses)
+        fitted = _frequencies(relaxed[0], valence_hessian(terms, relaxed[0], nonbonded), molecule.masses)
+        quality["frequency_rms_error_cm1"] = _rms(fitted - exact)
+        quality["frequency_max_error_cm1"] = float(np.abs(fitted - exact).max())
+    return quality
+
+
+def minimise(terms: ValenceTerms, xyz: Array, nonbonded: NonBonded | None = None) -> Array:
+    """The nearest minimum (N, 3) in nm of the isolated species, forces below 1 kJ/mol/nm."""
+
+    def objective(flat: Array) -> tuple[float, Array]:
+        energy, forces = _energy_and_forces(terms, flat.reshape(xyz.shape), nonbonded)
+        return energy, -forces.ravel()
+
+    options = {"maxiter": 5000, "maxfun": 10000, "maxcor": 30, "ftol": 1e-15, "gtol": 0.1}
+    return minimize(objective, xyz.ravel(), jac=True, method="L-BFGS-B", options=options).x.reshape(xyz.shape)
+
+
+def valence_hessian(terms: ValenceTerms, xyz: Array, nonbonded: NonBonded | None = None) -> Array:
+    """(3N, 3N) in kJ/mol/nm^2 of the isolated species at xyz (N, 3) in nm."""
+    return _hessian_of_forces(lambda x: _energy_and_forces(terms, x, nonbonded)[1], xyz)
+
+
+def _energy_and_forces(terms: ValenceTerms, xyz: Array, nonbonded: NonBonded | None) -> tuple[float, Array]:
+    x = torch.tensor(xyz, dtype=torch.float64, requires_grad=True)
+    energy = valence_energy(terms, x)
+    (gradient,) = torch.autograd.grad(energy, x)
+    other_energy, other_forces = (0.0, 0.0) if nonbonded is None else nonbonded(xyz)
+    return float(energy.detach()) + other_energy, other_forces - gradient.numpy()
+
+
+def _hessian_of_forces(forces: Callable[[Array], Array], xyz: Array) -> Array:
+    columns = []
+    for step in HESSIAN_STEP_NM * np.eye(xyz.size).reshape(-1, *xyz.shape):
+        columns.append((forces(xyz - step) - forces(xyz + step)).ravel() / (2 * HESSIAN_STEP_NM))
+    matrix = np.array(columns)
+    return (matrix + matrix.T) / 2
+
+
+def _frequencies(xyz: Array, hessian: Array, masses: Array) -> Array:
+    """Ascending, cm^-1, imaginary ones negative."""
+    squared, _ = normal_modes(xyz, hessian, masses)
+    return np.sign(squared) * np.sqrt(np.abs(squared)) * WAVENUMBER
+
+
+def _largest_changes(
+    molecule: Molecule, before: Sequence[Array], after: Sequence[Array]
+) -> tuple[float, float]:
+    old, new = torch.tensor(np.array(before)), torch.tensor(np.array(after))
+    bonds, angles = list(molecule.bonds), _bent_triples(molecule)
+    bond = model.distances(new, bonds) - model.distances(old, bonds)
+    angle = model.bend_angles(new, angles) - model.bend_angles(old, angles)
+    return (
+        float(bond.abs().max()) * 10 if bonds else 0.0,
+        float(angle.abs().max().rad2deg()) if angles else 0.0,
+    )
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
+
+
+def _check(
+    molecule: Molecule, minima: Sequence[Sample], samples: Sequence[Sample], hessian: Array | None
+) -> None:
+    if not minima:
+        raise FitError("valence fit: minima is empty; give at least one optimised geometry")
+    shape = (molecule.n_atoms, 3)
+    for sample in [*minima, *samples]:
+        if sample.xyz.shape != shape or sample.forces.shape != shape:
+            raise FitError(
+                f"valence fit: a {sample.kind} sample has arrays of another shape than {shape}; use map order"
+            )
+        if not (
+            np.isfinite(sample.xyz).all() and np.isfinite(sample.forces).all() and np.isfinite(sample.energy)
+        ):
+            raise FitError(f"valence fit: a {sample.kind} sample holds a number that is not finite; drop it")
+    if hessian is not None and (hessian.shape != (3 * shape[0],) * 2 or not np.isfinite(hessian).all()):
+        raise FitError(f"valence fit: hessian must be finite with shape {(3 * shape[0],) * 2}")
+
+
+# ---- which terms exist, and where their constants start
+
+
+@dataclass(frozen=True)
+class _Block:
+    """All terms of one kind; terms of one type share a row of constants."""
+
+    kind: str
+    atoms: list[tuple[int, ...]]
+    """Of each of T terms."""
+    types: NDArray[np.int64]
+    """(T,) row of `values` that serves each term."""
+    values: Array
+    """(types, constants)."""
+    prior: Array
+    width: Array
+    lower: Array
+    upper: Array
+
+    def coordinates(self, xyz: torch.Tensor) -> torch.Tensor:
+        """(..., T)."""
+        return _COORDINATES[self.kind](xyz, self.atoms)
+
+    def energies(self, q: torch.Tensor, constants: torch.Tensor) -> torch.Tensor:
+        """(S, T) kJ/mol from q (S, T) and constants (S, T, constants)."""
+        return _ENERGIES[self.kind](q, constants)
+
+
+_COORDINATES: dict[str, Callable[[torch.Tensor, Sequence[tuple[int, ...]]], torch.Tensor]] = {
+    "bonds": model.distances,
+    "angles": model.bend_angles,
+    "linear_angles": model.bend_cosines,
+    "urey_bradleys": model.distances,
+    "one_fours": model.distances,
+    "torsions": model.dihedrals,
+    "impropers": model.dihedrals,
+}
+_ENERGIES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+    "bonds": lambda q, p: model.bond_energy(q, p[..., 0], p[..., 1], p[..., 2]),
+    "angles": lambda q, p: model.angle_energy(q, p[..., 0], p[..., 1]),
+    "linear_angles": lambda q, p: model.linear_angle_energy(q, p[..., 0]),
+    "urey_bradleys": lambda q, p: model.urey_bradley_energy(q, p[..., 0], p[..., 1]),
+    "one_fours": lambda q, p: model.one_four_energy(q, p[..., 0], p[..., 1], p[..., 2]),
+    "torsions": model.torsion_energy,
+    "impropers": lambda q, p: model.improper_energy(q, p[..., 0]),
+}
+
+_Row = list[tuple[float, float, float, float]]
+"""For each constant of a type: prior, its width, lower and upper bound."""
+
+
+def _term_blocks(molecule: Molecule, minima: Sequence[Array]) -> list[_Block]:
+    """Terms from the graph, typed by symmetry classes, ring membership and, on centres of five ligands or
+    more, trans partners."""
+    bends = {
+        t: model.bend_angles(torch.tensor(np.array(minima)), [t]).max().item()
+        for t in _bent_triples(molecule)
+    }
+    straight = {t for t, angle in bends.items() if angle > NEAR_LINEAR}
+    classes = _refined_classes(molecule, straight)
+    graph = molecule.rdkit()
+    rings = [set(ring) for ring in graph.GetRingInfo().AtomRings()]
+    bonded = set(molecule.bonds)
+
+    def key(atoms: tuple[int, ...], *more: object) -> tuple[Any, ...]:
+        forward = tuple(classes[a] for a in atoms)
+        ring = min((len(r) for r in rings if r.issuperset(atoms)), default=0)
+        return (min(forward, forward[::-1]), ring, *more)
+
+    def mean(coordinate: Callable[..., torch.Tensor], members: Sequence[tuple[int, ...]]) -> float:
+        return coordinate(torch.tensor(np.array(minima)), members).mean().item()
+
+    def bond(members: list[tuple[int, ...]]) -> _Row:
+        r0 = mean(model.distances, members)
+        return [(3e5, 2e5, 3e4, 2e6), (r0, 0.005, r0 - 0.02, r0 + 0.02), (20.0, 5.0, 0.0, 35.0)]
+
+    def angle(members: list[tuple[int, ...]]) -> _Row:
+        theta0 = mean(model.bend_angles, members)
+        return [(400.0, 400.0, 20.0, 4e3), (theta0, 0.05, theta0 - 0.3, theta0 + 0.3)]
+
+    def urey_bradley(members: list[tuple[int, ...]]) -> _Row:
+        r0 = mean(model.distances, members)
+        return [(0.0, 3e4, UREY_LOWER, 4e5), (r0, 0.01, r0 - 0.03, r0 + 0.03)]
+
+    def one_four(members: list[tuple[int, ...]]) -> _Row:
+        centre = mean(model.distances, members)
+        return [(0.0, 500.0, -1e4, 1e4), (0.0, 1e4, -1e5, 1e5), (centre, 1e-9, centre, centre + 1e-9)]
+
+    bent = [t for t in bends if t not in straight]
+    linear = [t for t in straight if len(molecule.neighbours(t[1])) == 2]
+    ends = {(min(i, k), max(i, k)): key((i, j, k), (i, j, k) in straight) for i, j, k in bends}
+    torsions = _torsion_quadruples(molecule, straight)
+    apart = molecule.distance_matrix()
+    far_ends = {(min(t[0], t[3]), max(t[0], t[3])): key(t) for t in torsions if apart[t[0], t[3]] == 3}
+    planar = _planar_centres(molecule, minima)
+    order = 4 if any(len(molecule.neighbours(a)) >= 5 for a in range(molecule.n_atoms)) else 3
+    out_of_plane = {
+        dihedral: (classes[c[0]], tuple(sorted(classes[a] for a in c[1:])))
+        for c in planar
+        for dihedral in model.improper_dihedrals(c)
+    }
+    kinds: list[tuple[str, dict[Any, tuple[Any, ...]], Callable[[list[tuple[int, ...]]], _Row]]] = [
+        ("bonds", {b: key(b) for b in molecule.bonds}, bond),
+        ("angles", {t: key(t) for t in bent}, angle),
+        ("linear_angles", {t: key(t) for t in linear}, lambda _: [(200.0, 200.0, 10.0, 2e3)]),
+        ("urey_bradleys", {p: k for p, k in ends.items() if p not in bonded}, urey_bradley),
+        ("one_fours", far_ends, one_four),
+        ("torsions", {t: key(t) for t in torsions}, lambda _: [(0.0, 10.0, -150.0, 150.0)] * order),
+        ("impropers", out_of_plane, lambda _: [(20.0, 30.0, 0.0, 500.0)]),
+    ]
+    return [_block(kind, keys, start) for kind, keys, start in kinds if keys]
+
+
+UREY_LOWER = -1e5
+
+
+def _block(
+    kind: str, keys: dict[Any, tuple[Any, ...]], start: Callable[[list[tuple[int, ...]]], _Row]
+) -> _Block:
+    names = list(dict.fromkeys(keys.values()))
+    types = np.array([names.index(k) for k in keys.values()], dtype=np.int64)
+    rows = np.array([start([a for a, k in keys.items() if k == name]) for name in names]).reshape(
+        len(names), -1, 4
+    )
+    prior, width, lower, upper = np.moveaxis(rows, -1, 0)
+    return _Block(kind, list(keys), types, prior.copy(), prior, width, lower, upper)
+
+
+def _bent_triples(molecule: Molecule) -> list[tuple[int, int, int]]:
+    return [(i, j, k) for j in range(molecule.n_atoms) for i, k in combinations(molecule.neighbours(j), 2)]
+
+
+def _refined_classes(molecule: Molecule, straight: set[tuple[int, int, int]]) -> list[tuple[int, ...]]:
+    """Symmetry class of each atom, with the classes of its trans partners across a centre of five or more
+    ligands."""
+    partners: list[list[int]] = [[] for _ in range(molecule.n_atoms)]
+    for i, j, k in straight:
+        if len(molecule.neighbours(j)) >= 5:
+            partners[i].append(molecule.symmetry_classes[k])
+            partners[k].append(molecule.symmetry_classes[i])
+    return [(c, *sorted(p)) for c, p in zip(molecule.symmetry_classes, partners, strict=True)]
+
+
+def _torsion_quadruples(
+    molecule: Molecule, straight: set[tuple[int, int, int]]
+) -> list[tuple[int, int, int, int]]:
+    """Every chain i-j-k-m without a straight angle."""
+
+    def bent(i: int, j: int, k: int) -> bool:
+        return (min(i, k), j, max(i, k)) not in straight
+
+    return [
+        (i, j, k, m)
+        for j, k in molecule.bonds
+        for i in molecule.neighbours(j)
+        for m in molecule.neighbours(k)
+        if len({i, j, k, m}) == 4 and bent(i, j, k) and bent(j, k, m)
+    ]
+
+
+def _planar_centres(molecule: Molecule, minima: Sequence[Array]) -> list[tuple[int, int, int, int]]:
+    """Three-coordinate centres whose bond angles add up to more than 350 degrees in every minimum."""
+    found = []
+    for centre in range(molecule.n_atoms):
+        around = molecule.neighbours(centre)
+        if len(around) != 3:
+            continue
+        triples = [(i, centre, k) for i, k in combinations(around, 2)]
+        angles = model.bend_angles(torch.tensor(np.array(minima)), triples)
+        if angles.sum(-1).min().rad2deg() > 350.0 and angles.max() < NEAR_LINEAR:
+            found.append((centre, *around))
+    return found
+
+
+def _assemble(n_atoms: int, blocks: Sequence[_Block]) -> ValenceTerms:
+    rows: dict[str, list[tuple[Any, list[float]]]] = {
+        b.kind: [(a, b.values[t].tolist()) for a, t in zip(b.atoms, b.types, strict=True)] for b in blocks
+    }
+    return ValenceTerms(
+        n_atoms=n_atoms,
+        bonds=tuple(BondTerm(atoms=a, k=v[0], r0=v[1], anharmonicity=v[2]) for a, v in rows.get("bonds", [])),
+        angles=tuple(AngleTerm(atoms=a, k=v[0], theta0=v[1]) for a, v in rows.get("angles", [])),
+        linear_angles=tuple(LinearAngleTerm(atoms=a, k=v[0]) for a, v in rows.get("linear_angles", [])),
+        urey_bradleys=tuple(
+            UreyBradleyTerm(atoms=a, k=v[0], r0=v[1]) for a, v in rows.get("urey_bradleys", [])
+        ),
+        one_fours=tuple(
+            OneFourTerm(atoms=a, g=v[0], k=v[1], centre=v[2]) for a, v in rows.get("one_fours", [])
+        ),
+        torsions=tuple(TorsionTerm(atoms=a, k=tuple(v)) for a, v in rows.get("torsions", [])),
+        impropers=tuple(
+            ImproperTerm(atoms=(a[2], a[0], a[1], a[3]), k=v[0]) for a, v in rows.get("impropers", [])[::3]
+        ),
+    )
+
+
+# ---- least squares
+
+
+@dataclass(frozen=True)
+class _Observations:
+    """Geometries with their B matrices, and what the model should say there."""
+
+    coordinates: list[torch.Tensor]
+    """For each block (S, T)."""
+    b_matrices: list[Array]
+    """For each block (S, T, 3N)."""
+    n_minima: int
+    n_samples: int
+    """The S geometries are minima, then samples, then pairs displaced backward and forward along each normal
+    mode."""
+    forces: Array
+    """(minima + samples, 3N) kJ/mol/nm."""
+    energies: Array
+    """(minima + samples,) kJ/mol."""
+    strain: Array
+    """(minima + samples,) factor on the tolerated error."""
+    modes: Array
+    """(M, 3N) displacement of each normal mode in nm per unit of mass-weighted length."""
+    steps: Array
+    """(M,) half the mass-weighted distance of a pair."""
+    mode_hessian: Array
+    """(M, M) 1/ps^2."""
+
+
+def _observe(
+    blocks: Sequence[_Block],
+    molecule: Molecule,
+    minima: Sequence[Sample],
+    train: Sequence[Sample],
+    hessian: Array | None,
+    nonbonded: NonBonded | None,
+) -> _Observations:
+    lowest = min(s.energy for s in minima)
+    all_samples = [*minima, *train]
+    strain = np.array(
+        [np.exp((s.energy - lowest) / STRAIN_SCALE) if s.kind == "torsion" else 1.0 for s in all_samples]
+    )
+    bonded = [s if nonbonded is None else _without(s, nonbonded) for s in all_samples]
+    frames = [s.xyz for s in all_samples]
+    modes, steps, mode_hessian = np.zeros((0, 3 * molecule.n_atoms)), np.zeros(0), np.zeros((0, 0))
+    if hessian is not None:
+        if nonbonded is not None:
+            hessian = hessian - _hessian_of_forces(lambda x: nonbonded(x)[1], minima[0].xyz)
+        weight = np.sqrt(np.repeat(molecule.masses, 3))
+        modes = normal_modes(minima[0].xyz, hessian, molecule.masses)[1].T / weight
+        steps = HESSIAN_STEP_NM / np.abs(modes).max(axis=1)
+        mode_hessian = modes @ hessian @ modes.T
+        for mode, step in zip(modes, steps, strict=True):
+            shift = (mode * step).reshape(-1, 3)
+            frames += [minima[0].xyz - shift, minima[0].xyz + shift]
+    xyz = torch.tensor(np.array(frames))
+    jacobians = [torch.func.vmap(torch.func.jacrev(b.coordinates))(xyz).flatten(2).numpy() for b in blocks]
+    return _Observations(
+        coordinates=[b.coordinates(xyz) for b in blocks],
+        b_matrices=jacobians,
+        n_minima=len(minima),
+        n_samples=len(train),
+        forces=np.array([s.forces.ravel() for s in bonded]),
+        energies=np.array([s.energy for s in bonded]),
+        strain=strain,
+        modes=modes,
+        steps=steps,
+        mode_hessian=mode_hessian,
+    )
+
+
+def _without(sample: Sample, nonbonded: NonBonded) -> Sample:
+    energy, forces = nonbonded(sample.xyz)
+    return replace(sample, energy=sample.energy - energy, forces=sample.forces - forces)
+
+
+def _shares(minima: Sequence[Sample]) -> Array:
+    """(minima,) weight of each conformer's geometry, 1 for the lowest."""
+    energies = np.array([s.energy for s in minima])
+    return np.exp(-(energies - energies.min()) / CONFORMER_SCALE)
+
+
+def _geometry_miss(
+    molecule: Molecule, terms: ValenceTerms, minima: Sequence[Sample], nonbonded: NonBonded | None
+) -> float:
+    """Largest change of geometry on minimising a conformer, in targets, times the conformer's share."""
+    misses = []
+    for sample, share in zip(minima, _shares(minima), strict=True):
+        bond, angle = _largest_changes(molecule, [sample.xyz], [minimise(terms, sample.xyz, nonbonded)])
+        misses.append(share * max(bond / BOND_TARGET_ANGSTROM, angle / ANGLE_TARGET_DEGREES))
+    return max(misses)
+
+
+def _geometry_response(
+    molecule: Molecule,
+    blocks: Sequence[_Block],
+    minima: Sequence[Sample],
+    nonbonded: NonBonded | None,
+    weight: float,
+) -> Array:
+    """(minima, bonds + angles + dihedrals, 3N): weighted change of each in tolerances per unit of
+    residual force."""
+    terms, triples = _assemble(molecule.n_atoms, blocks), _bent_triples(molecule)
+    chains = [t.atoms for t in terms.torsions]
+    tolerance = np.repeat(
+        (BOND_TOLERANCE_NM, ANGLE_TOLERANCE_RAD, DIHEDRAL_TOLERANCE_RAD),
+        (len(molecule.bonds), len(triples), len(chains)),
+    )
+
+    def coordinates(xyz: torch.Tensor) -> torch.Tensor:
+        bonds, angles = model.distances(xyz, molecule.bonds), model.bend_angles(xyz, triples)
+        return torch.cat([bonds, angles, model.dihedrals(xyz, chains)])
+
+    responses = []
+    for sample, share in zip(minima, _shares(minima), strict=True):
+        b = torch.func.jacrev(coordinates)(torch.tensor(sample.xyz)).flatten(1).numpy()
+        squared, modes = normal_modes(
+            sample.xyz, valence_hessian(terms, sample.xyz, nonbonded), molecule.masses
+        )
+        patterns = modes / np.sqrt(np.repeat(molecule.masses, 3))[:, None]
+        compliance = patterns / np.maximum(np.abs(squared), COMPLIANCE_FLOOR_PS2) @ patterns.T
+        responses.append(weight * share * b @ compliance / tolerance[:, None])
+    return np.array(responses)
+
+
+def _gauss_newton(blocks: list[_Block], observations: _Observations, response: Array | None) -> list[_Block]:
+    """Bounded, damped Gauss-Newton (Levenberg-Marquardt); unknowns are constants in prior widths."""
+    prior, width, lower, upper = (
+        np.concatenate([getattr(b, name).ravel() for b in blocks])
+        for name in ("prior", "width", "lower", "upper")
+    )
+    unknown = (np.concatenate([b.values.ravel() for b in blocks]) - prior) / width
+    lower, upper = (lower - prior) / width, (upper - prior) / width
+
+    def at(unknown: Array) -> tuple[list[_Block], Array, Array, float]:
+        trial = _with_values(blocks, prior + width * unknown)
+        residual, jacobian = _residuals(trial, observations, response)
+        return trial, residual, jacobian * width, float(residual @ residual + unknown @ unknown)
+
+    trial, residual, jacobian, cost = at(unknown)
+    damping = 1e-3
+    for _ in range(60):
+        normal, gradient = jacobian.T @ jacobian + np.eye(len(unknown)), jacobian.T @ residual + unknown
+        factor = np.linalg.cholesky(normal + damping * np.diag(np.diag(normal)))
+        room = (lower - unknown - 1e-9, upper - unknown + 1e-9)
+        step = lsq_linear(factor.T, np.linalg.solve(factor, -gradient), bounds=room, method="bvls").x
+        moved = np.clip(unknown + step, lower, upper)
+        new = at(moved)
+        improvement = cost - new[3]
+        if improvement > 0:
+            unknown, damping = moved, damping / 5
+            trial, residual, jacobian, cost = new
+            if improvement < 1e-4 * cost:
+                break
+        else:
+            damping *= 10
+            if damping > 1e6:
+                break
+    return trial
+
+
+def _with_values(blocks: Sequence[_Block], flat: Array) -> list[_Block]:
+    ends = np.cumsum([b.values.size for b in blocks])
+    pieces = np.split(flat, ends[:-1])
+    return [replace(b, values=p.reshape(b.values.shape)) for b, p in zip(blocks, pieces, strict=True)]
+
+
+def _residuals(
+    blocks: Sequence[_Block], observed: _Observations, response: Array | None
+) -> tuple[Array, Array]:
+    """Weighted residuals and their Jacobian by the constants; the common zero of energy is projected out."""
+    energy, d_energy, forces, d_forces = _predict(blocks, observed)
+    known = observed.n_minima + observed.n_samples
+    is_minimum = np.arange(known) < observed.n_minima
+
+    force_weight = 1 / np.where(is_minimum, MINIMUM_FORCE_SIGMA, FORCE_SIGMA * observed.strain)
+    rows = [((forces[:known] - observed.forces) * force_weight[:, None]).ravel()]
+    d_rows = [(d_forces[:known] * force_weight[:, None, None]).reshape(-1, d_forces.shape[-1])]
+
+    if response is not None:
+        pull = (forces[:known] - observed.forces)[: observed.n_minima]
+        rows.append(np.einsum("mgx,mx->mg", response, pull).ravel())
+        d_rows.append(
+            np.einsum("mgx,mxp->mgp", response, d_forces[: observed.n_minima]).reshape(-1, d_forces.shape[-1])
+        )
+
+    energy_weight = 1 / (np.where(is_minimum, 0.25, 1.0) * ENERGY_SIGMA * observed.strain)
+    share = energy_weight**2 / np.sum(energy_weight**2)
+    difference = energy[:known] - observed.energies
+    rows.append((difference - share @ difference) * energy_weight)
+    d_rows.append((d_energy[:known] - share @ d_energy[:known]) * energy_weight[:, None])
+
+    if len(observed.modes):
+        back, forth = forces[known::2], forces[known + 1 :: 2]
+        d_back, d_forth = d_forces[known::2], d_forces[known + 1 :: 2]
+        spacing = 2 * observed.steps[:, None]
+        model_hessian = (back - forth) @ observed.modes.T / spacing
+        d_hessian = np.einsum("mxp,nx->mnp", d_back - d_forth, observed.modes) / spacing[:, :, None]
+        scale = np.sqrt(np.maximum(np.diag(observed.mode_hessian), HESSIAN_FLOOR_PS2))
+        weight = 1 / (HESSIAN_SIGMA * np.outer(scale, scale))
+        rows.append(((model_hessian - observed.mode_hessian) * weight).ravel())
+        d_rows.append((d_hessian * weight[:, :, None]).reshape(-1, d_hessian.shape[-1]))
+    return np.concatenate(rows), np.concatenate(d_rows)
+
+
+def _predict(blocks: Sequence[_Block], observed: _Observations) -> tuple[Array, Array, Array, Array]:
+    """Energies (S,) and forces (S, 3N) of all geometries with their derivatives (S, P) and (S, 3N, P) by the
+    constants."""
+    energy: Any = 0.0
+    forces: Any = 0.0
+    d_energy, d_forces = [], []
+    for block, q, b in zip(blocks, observed.coordinates, observed.b_matrices, strict=True):
+        q = q.detach().requires_grad_()
+        constants = torch.tensor(block.values)[torch.tensor(block.types)].expand(len(q), -1, -1)
+        constants = constants.clone().requires_grad_()
+        terms = block.energies(q, constants)
+        slope, d_terms = torch.autograd.grad(terms.sum(), (q, constants), create_graph=True)
+        (d_slope,) = torch.autograd.grad(slope.sum(), constants)
+        energy = energy + terms.sum(-1).detach().numpy()
+        forces = forces - np.einsum("st,stx->sx", slope.detach().numpy(), b)
+        one_hot = np.eye(len(block.values))[block.types]
+        d_energy.append(np.einsum("stc,tk->skc", d_terms.detach().numpy(), one_hot).reshape(len(q), -1))
+        slopes = np.einsum("stc,tk->stkc", d_slope.numpy(), one_hot).reshape(*q.shape, -1)
+        d_forces.append(-np.matmul(b.transpose(0, 2, 1), slopes))
+    return energy, np.concatenate(d_energy, -1), forces, np.concatenate(d_forces, -1)

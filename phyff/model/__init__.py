@@ -1,0 +1,1 @@
+"""The energy in torch: one module a term, pure functions of typed parameters and coordinates."""

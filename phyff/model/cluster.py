@@ -1,0 +1,197 @@
+"""Interaction energy of rigid monomers in vacuum, component by component: the reference the OpenMM engines are held to.
+
+Electrostatics is the Coulomb energy of permanent charges on atoms and sites plus charge penetration; induction the
+relaxation of charge-on-spring oscillators (Lamoureux and Roux 2003, doi 10.1063/1.1589749) plus charge transfer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from phyff.errors import SimulationError
+from phyff.model.pairs import COMPONENTS, coulomb, damped_dispersion, slater_overlap, thole_screening
+from phyff.model.parameters import DRUDE_FORCE_CONSTANT, SpeciesTensors
+from phyff.species.parameters import ChargeSite
+
+PARTS = ("electrostatics", "exchange", "induction", "dispersion")
+MAX_ITERATIONS = 500
+DISPLACEMENT_TOLERANCE = 1e-9
+"""nm; oscillators have converged when none moves more."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """Monomers put together; A atoms, Q permanent charges, K oscillators over all molecules.
+
+    Attributes:
+        atoms: (A, 3) nm. molecule: (A,) which monomer each belongs to.
+        species: one entry a monomer; offsets: first atom of each.
+    """
+
+    atoms: Tensor
+    molecule: Tensor
+    species: tuple[SpeciesTensors, ...]
+    offsets: tuple[int, ...]
+
+    @classmethod
+    def of(cls, species: Sequence[SpeciesTensors], xyz: Sequence[Tensor]) -> Cluster:
+        """From the positions (n, 3), nm, of each monomer."""
+        sizes = [len(x) for x in xyz]
+        offsets = tuple(sum(sizes[:i]) for i in range(len(sizes)))
+        return cls(torch.cat(list(xyz)), torch.repeat_interleave(torch.tensor(sizes)), tuple(species), offsets)
+
+    def column(self, name: str) -> Tensor:
+        """A per-atom parameter of all molecules, atoms last."""
+        return torch.cat([getattr(s, name) for s in self.species], dim=-1)
+
+    def atom_pairs(self) -> Tensor:
+        """(2, P) atoms of different molecules."""
+        return self._between(self.molecule, self.molecule)
+
+    @staticmethod
+    def _between(first: Tensor, second: Tensor) -> Tensor:
+        return torch.nonzero(first[:, None] < second[None]).T
+
+    def permanent_charges(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions (Q, 3), charges (Q,) and parent atoms (Q,)."""
+        xyz, parents = [], []
+        for s, offset in zip(self.species, self.offsets, strict=True):
+            own = self.atoms[offset : offset + len(s.widths)]
+            xyz.append(torch.cat([own, site_positions(s.sites, own)]))
+            parents.append(s.parents + offset)
+        return torch.cat(xyz), self.column("charges"), torch.cat(parents)
+
+    def oscillators(self) -> tuple[Tensor, Tensor]:
+        """Parent atoms (K,) and mobile charges (K,)."""
+        parents = [s.oscillators + offset for s, offset in zip(self.species, self.offsets, strict=True)]
+        return torch.cat(parents), self.column("oscillator_charges")
+
+
+def interaction_energy(cluster: Cluster) -> dict[str, Tensor]:
+    """Components PARTS and their total, kJ/mol; forces are their gradients with respect to `cluster.atoms`.
+
+    Raises:
+        SimulationError: the oscillators do not converge (polarization catastrophe).
+    """
+    short = short_range_energies(cluster)
+    displacements = relaxed_displacements(cluster)
+    parts = {
+        "electrostatics": permanent_energy(cluster) - short["penetration"],
+        "exchange": short["exchange"],
+        "induction": oscillator_energy(cluster, displacements) - short["charge_transfer"],
+        "dispersion": dispersion_energy(cluster),
+    }
+    return {**parts, "total": sum(parts.values(), torch.zeros((), dtype=torch.float64))}
+
+
+def site_positions(sites: Sequence[ChargeSite], xyz: Tensor) -> Tensor:
+    """(m, 3) positions of off-atom charges on a molecule with atoms at xyz (n, 3)."""
+    rows = []
+    for site in sites:
+        corner = [xyz[a] for a in site.atoms]
+        if site.kind == "average":
+            rows.append(sum(w * x for w, x in zip(site.weights, corner, strict=True)))
+        else:
+            first, second = corner[1] - corner[0], corner[2] - corner[0]
+            along, beside, normal = site.weights
+            rows.append(corner[0] + along * first + beside * second + normal * torch.linalg.cross(first, second))
+    return torch.stack(rows) if rows else xyz.new_zeros((0, 3))  # type: ignore[arg-type]
+
+
+def permanent_energy(cluster: Cluster) -> Tensor:
+    """Coulomb energy between the permanent charges of different molecules, undamped."""
+    xyz, charge, parent = cluster.permanent_charges()
+    i, j = Cluster._between(cluster.molecule[parent], cluster.molecule[parent])
+    return coulomb(charge[i], charge[j], _distance(xyz[i], xyz[j])).sum()
+
+
+def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:
+    """Magnitude of each short-range component, all positive."""
+    i, j = cluster.atom_pairs()
+    exponents, amplitudes = cluster.column("exponents"), cluster.column("amplitudes")
+    overlap = slater_overlap(_distance(cluster.atoms[i], cluster.atoms[j]), exponents[i] * exponents[j])
+    return {name: (a[i] * a[j] * overlap).sum() for name, a in zip(COMPONENTS, amplitudes, strict=True)}
+
+
+def dispersion_energy(cluster: Cluster) -> Tensor:
+    """Damped C6, C8, C10 between atoms of different molecules."""
+    i, j = cluster.atom_pairs()
+    b = cluster.column("exponents")
+    c6, c8, c10 = (cluster.column(name) for name in ("c6", "c8", "c10"))
+    r = _distance(cluster.atoms[i], cluster.atoms[j])
+    return damped_dispersion(r, b[i] * b[j], c6[i] * c6[j], c8[i] * c8[j], c10[i] * c10[j]).sum()
+
+
+def oscillator_energy(cluster: Cluster, displacements: Tensor) -> Tensor:
+    """Energy of oscillators displaced by (K, 3) nm over undisplaced ones: springs, the field of other molecules' charges
+    and of all other oscillators."""
+    parents, mobile = cluster.oscillators()
+    if not len(parents):
+        return torch.zeros((), dtype=torch.float64)
+    widths = cluster.column("widths")
+    home = cluster.atoms[parents]
+    ends = torch.cat([home, home + displacements])
+    charge = torch.cat([-mobile, mobile])
+    parent = torch.cat([parents, parents])
+    spring = 0.5 * DRUDE_FORCE_CONSTANT * (displacements**2).sum()
+
+    xyz, permanent, carrier = cluster.permanent_charges()
+    i, j = torch.nonzero(cluster.molecule[carrier][:, None] != cluster.molecule[parent][None]).T
+    r = _distance(xyz[i], ends[j])
+    screening = thole_screening(r / (widths[carrier[i]] * widths[parent[j]]))
+    field = (screening * coulomb(permanent[i], charge[j], r)).sum()
+
+    i, j = Cluster._between(cluster.molecule[parent], cluster.molecule[parent])
+    r = _distance(ends[i], ends[j])
+    between = (thole_screening(r / (widths[parent[i]] * widths[parent[j]])) * coulomb(charge[i], charge[j], r)).sum()
+    return spring + field + between + _within_molecules(cluster, ends, charge, parent)
+
+
+def _within_molecules(cluster: Cluster, ends: Tensor, charge: Tensor, parent: Tensor) -> Tensor:
+    alpha, thole = cluster.column("alpha"), torch.cat([s.alpha.new_full(s.alpha.shape, s.thole) for s in cluster.species])
+    alpha, thole = torch.cat([alpha, alpha]), torch.cat([thole, thole])
+    same = cluster.molecule[parent][:, None] == cluster.molecule[parent][None]
+    i, j = torch.nonzero(same & (parent[:, None] < parent[None])).T
+    r = _distance(ends[i], ends[j])
+    return (thole_screening(thole[i] * r / (alpha[i] * alpha[j]) ** (1 / 6)) * coulomb(charge[i], charge[j], r)).sum()
+
+
+def relaxed_displacements(cluster: Cluster) -> Tensor:
+    """(K, 3) displacements, nm, at which every oscillator is in equilibrium (fixed point with Anderson mixing).
+
+    Raises:
+        SimulationError: no convergence within MAX_ITERATIONS.
+    """
+    frozen = Cluster(cluster.atoms.detach(), cluster.molecule, cluster.species, cluster.offsets)
+    parents, _ = frozen.oscillators()
+    d = torch.zeros((len(parents), 3), dtype=torch.float64)
+    history: list[tuple[Tensor, Tensor]] = []
+    for _ in range(MAX_ITERATIONS):
+        trial = d.clone().requires_grad_(True)
+        energy = oscillator_energy(frozen, trial)
+        (gradient,) = torch.autograd.grad(energy, trial) if len(parents) else (d,)
+        step = -gradient / DRUDE_FORCE_CONSTANT
+        if not len(parents) or float(step.abs().max()) < DISPLACEMENT_TOLERANCE:
+            return d
+        history = [*history[-5:], (d, step)]
+        d = _anderson(history)
+    raise SimulationError("The induced dipoles do not converge: two molecules of the cluster are too close together.")
+
+
+def _anderson(history: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """Next displacements from past (displacement, step) pairs (Anderson 1965)."""
+    d, step = history[-1]
+    if len(history) == 1:
+        return d + step
+    dd = torch.stack([(d - old).ravel() for old, _ in history[:-1]], dim=1)
+    ds = torch.stack([(step - old).ravel() for _, old in history[:-1]], dim=1)
+    weights = torch.linalg.lstsq(ds, step.ravel()[:, None]).solution
+    return d + step - ((dd + ds) @ weights).reshape(d.shape)
+
+
+def _distance(a: Tensor, b: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(a - b, dim=-1)

@@ -1,0 +1,174 @@
+"""Short-range classes and what a force field makes of them for each species: typed tensors for phyff/model.
+
+An atom's amplitude for a component is s(class, component) N B^(3/2): the MBIS overlap model times a class factor, so that
+classes transfer between molecules whose densities differ. A pair's amplitude is the product, its exponent
+sqrt(B_i B_j).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
+
+from phyff.errors import InputError
+from phyff.model.pairs import COMPONENTS
+from phyff.species.parameters import ChargeSite, SpeciesParameters
+from phyff.units import COULOMB
+
+DRUDE_FORCE_CONSTANT = 836800.0
+"""kJ/mol/nm^2, twice CHARMM's: displacements near a cation stay small against bond lengths."""
+FALLBACK = "*"
+"""Class of atoms whose element was never seen: geometric means over all classes."""
+START_DAMPING = 2.6
+"""Thole exponent between molecules, CHARMM's sum of two atoms' 1.3."""
+HYDROGEN_DAMPING_ALPHA = 4e-4
+"""nm^3: size of a hydrogen in the damping formula; its polarizability is folded into its neighbour."""
+
+
+class ShortRangeClass(BaseModel):
+    """Factors of one atom class, and how many dimer points determined them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    exchange: float
+    penetration: float
+    charge_transfer: float
+    width: float = 1.0
+    """Factor on the MBIS exponent B."""
+    points: int = 0
+
+
+class ShortRange(BaseModel):
+    """The short-range model shared by all species (molecules/short_range.json)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["phyff-short-range-1"] = "phyff-short-range-1"
+    classes: dict[str, ShortRangeClass]
+    damping: float
+    """Thole exponent between molecules: u = damping r / (alpha_i alpha_j)^(1/6)."""
+    damping_alpha: dict[str, float]
+    """nm^3 in that formula for classes whose own polarizability does not set it (hydrogens, bare cations)."""
+    quality: dict[str, Any] = {}
+    provenance: dict[str, Any] = {}
+
+    @classmethod
+    def load(cls, path: Path) -> ShortRange:
+        """Read and validate.
+
+        Raises:
+            InputError: the file is missing or a field does not make sense.
+        """
+        try:
+            return cls.model_validate_json(path.read_text())
+        except OSError as error:
+            raise InputError(f"Short-range file {path} cannot be read; check the path.") from error
+        except ValidationError as error:
+            raise InputError(f"Short-range file {path}: {error.errors()[0]['msg']}.") from error
+
+    @classmethod
+    def charges_only(cls) -> ShortRange:
+        """A model without short-range terms, for the steps before any has been fitted."""
+        off = ShortRangeClass(exchange=0.0, penetration=0.0, charge_transfer=0.0)
+        return cls(classes={FALLBACK: off}, damping=START_DAMPING, damping_alpha={"H": HYDROGEN_DAMPING_ALPHA})
+
+    def class_of(self, labels: Sequence[str]) -> str:
+        """Finest class (of an atom's labels, finest first) that the model knows."""
+        return next((label for label in labels if label in self.classes), FALLBACK)
+
+    def leans_on(self, species: SpeciesParameters) -> list[str]:
+        """Sentences on the atoms of a species whose class was not determined by data of their own environment."""
+        notes = {}
+        for element, labels in zip(species.elements, species.atom_classes, strict=True):
+            found = self.class_of(labels)
+            if found == FALLBACK:
+                notes[element] = f"{species.name}: no dimer data for element {element}; its short range is a mean over classes"
+            elif found not in labels[:FINE_LEVELS]:
+                notes[labels[0]] = f"{species.name}: {element} ({labels[1]}) leans on the coarser class {found}"
+        return sorted(notes.values())
+
+
+FINE_LEVELS = 2
+"""Atom labels counted as an atom's own environment; the ones after that are coarser."""
+
+
+@dataclass(frozen=True)
+class SpeciesTensors:
+    """One species as the non-bonded model sees it; n atoms, m off-atom sites, k oscillators. float64, nm, kJ/mol, e.
+
+    Attributes:
+        charges: (n + m,) permanent charges, atoms first.
+        parents: (n + m,) atom each charge belongs to.
+        sites: the m site definitions.
+        oscillators: (k,) atoms that carry one.
+        alpha: (k,) nm^3.
+        oscillator_charges: (k,) charge of the mobile particle, negative; its atom carries the opposite.
+        thole: between oscillators of the molecule.
+        widths: (n,) nm^(1/2); two particles damp with u = r / (w_i w_j).
+        exponents: (n,) sqrt(B), nm^(-1/2).
+        amplitudes: (3, n) in the order of COMPONENTS, (kJ/mol)^(1/2).
+        c6, c8, c10: (n,) square roots of the coefficients.
+        close: (n, n) True for atoms at most three bonds apart, whose permanent and short-range terms are off.
+    """
+
+    name: str
+    charges: Tensor
+    parents: Tensor
+    sites: tuple[ChargeSite, ...]
+    oscillators: Tensor
+    alpha: Tensor
+    oscillator_charges: Tensor
+    thole: float
+    widths: Tensor
+    exponents: Tensor
+    amplitudes: Tensor
+    c6: Tensor
+    c8: Tensor
+    c10: Tensor
+    close: Tensor
+
+
+def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> SpeciesTensors:
+    """The non-bonded parameters of one species under a short-range model."""
+
+    def column(values: Sequence[float]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float64)
+
+    labels = [short_range.class_of(labels) for labels in species.atom_classes]
+    classes = [short_range.classes[label] for label in labels]
+    alpha = column(species.polarizability.alpha)
+    oscillators = torch.nonzero(alpha > 0).ravel()
+    damping_alpha = column(
+        [
+            short_range.damping_alpha.get(label, short_range.damping_alpha.get(element, own))
+            for label, element, own in zip(labels, species.elements, species.polarizability.alpha, strict=True)
+        ]
+    )
+    b = column(species.slater.exponents) * column([c.width for c in classes])
+    overlap = column(species.slater.populations) * b**1.5
+    factors = column([[getattr(c, component) for c in classes] for component in COMPONENTS])  # type: ignore[arg-type]
+    sites = species.drude_charges.sites
+    distances = torch.tensor(species.molecule.distance_matrix())
+    return SpeciesTensors(
+        name=species.name,
+        charges=column([*species.drude_charges.atoms, *(site.charge for site in sites)]),
+        parents=torch.tensor([*range(species.n_atoms), *(site.atoms[0] for site in sites)]),
+        sites=sites,
+        oscillators=oscillators,
+        alpha=alpha[oscillators],
+        oscillator_charges=-torch.sqrt(DRUDE_FORCE_CONSTANT * alpha[oscillators] / COULOMB),
+        thole=species.polarizability.thole,
+        widths=damping_alpha ** (1 / 6) / short_range.damping**0.5,
+        exponents=torch.sqrt(b),
+        amplitudes=factors * overlap,
+        c6=torch.sqrt(column(species.dispersion.c6)),
+        c8=torch.sqrt(column(species.dispersion.c8)),
+        c10=torch.sqrt(column(species.dispersion.c10)),
+        close=distances <= 3,
+    )

@@ -1,0 +1,262 @@
+"""The `drude` engine: the energy of phyff/model as stock OpenMM forces, serialisable without phyff.
+
+NonbondedForce carries all charges (atoms, off-atom sites, oscillators) and the bare C6 tail; one short-ranged
+CustomNonbondedForce the Slater terms and what dispersion adds to bare C6, another the Thole damping between molecules;
+DrudeForce the springs and the screened pairs inside molecules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import openmm
+from openmm import unit
+
+from phyff.errors import SimulationError
+from phyff.model.pairs import (
+    COMPONENTS,
+    DISPERSION_BEYOND_C6,
+    MAX_ARGUMENT,
+    SLATER_ARGUMENT,
+    SLATER_OVERLAP,
+    THOLE_REST,
+)
+from phyff.model.parameters import SpeciesTensors
+from phyff.units import COULOMB
+
+DRUDE_MASS = 0.8
+"""amu, taken from the atom: with DRUDE_FORCE_CONSTANT the oscillator's period is 6 fs, as in CHARMM."""
+C6_SIGMA = 0.05
+"""nm; Lennard-Jones diameter so small that only the -C6/r^6 of NonbondedForce is left (r^-12 is below 1e-4 of it)."""
+SHORT_RANGE_CUTOFF = 0.7
+SWITCH_WIDTH = 0.08
+DAMPING_CUTOFF = 0.5
+"""nm; between polarizable atoms the Thole correction has fallen below 1e-4 of the charges' interaction there."""
+GROUPS = {"valence": 0, "permanent": 1, "oscillators": 2, "damping": 3, "short range": 4}
+"""Force groups, for timing and analysis."""
+
+_PAIR_PARAMETERS = ("b", "ax", "ap", "at", "s6", "s8", "s10")
+_ATTRACTION_AND_REPULSION = f"(ax1*ax2 - ap1*ap2 - at1*at2)*{SLATER_OVERLAP} + {DISPERSION_BEYOND_C6}"
+_PAIR_VARIABLES = (
+    "c6 = s61*s62; c8 = s81*s82; c10 = s101*s102; "
+    f"y = {SLATER_ARGUMENT}; x = min({MAX_ARGUMENT}, br); br = b1*b2*r"
+)
+SHORT_RANGE = f"{_ATTRACTION_AND_REPULSION}; {_PAIR_VARIABLES}"
+DAMPING = f"-{COULOMB}*(q1*q2 - p1*p2)*{THOLE_REST}/r; u = min({MAX_ARGUMENT}, r/(w1*w2))"
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A molecule of the system: its parameters and the indices of its atoms, oscillators and sites."""
+
+    species: SpeciesTensors
+    atoms: Sequence[int]
+    oscillators: Sequence[int]
+    sites: Sequence[int]
+
+
+def add_nonbonded_forces(
+    system: openmm.System, molecules: Sequence[Placed], cutoff: float | None, split_components: bool = False
+) -> None:
+    """Add virtual sites and every non-bonded force of the engine; the particles exist already, with atomic masses.
+
+    cutoff: of NonbondedForce in nm (PME), None in vacuum. split_components: one short-range force a component
+    (names "exchange", "penetration", "charge_transfer", "dispersion") instead of one for all.
+    """
+    for molecule in molecules:
+        _set_virtual_sites(system, molecule)
+        _move_mass_to_oscillators(system, molecule)
+    permanent = _permanent_force(molecules, cutoff)
+    exclusions = [permanent.getExceptionParameters(k)[:2] for k in range(permanent.getNumExceptions())]
+    forces = [(permanent, "permanent")]
+    if any(len(m.oscillators) for m in molecules):
+        forces.append((_oscillator_force(molecules), "oscillators"))
+        damping = _damping_force(molecules, cutoff)
+        forces.append((damping, "damping"))
+    kept = [(name,) for name in (*COMPONENTS, "dispersion")] if split_components else [(*COMPONENTS, "dispersion")]
+    for names in kept:
+        label = names[0] if split_components else "short range"
+        force = _short_range_force(molecules, cutoff, names)
+        force.setName(label)
+        forces.append((force, "short range"))
+        inside = _intramolecular_force(molecules, names)
+        if inside.getNumBonds():
+            inside.setName(f"{label} within molecules")
+            forces.append((inside, "short range"))
+    for force, group in forces:
+        if isinstance(force, openmm.CustomNonbondedForce):
+            for i, j in exclusions:
+                force.addExclusion(i, j)
+        force.setForceGroup(GROUPS[group])
+        system.addForce(force)
+
+
+def _set_virtual_sites(system: openmm.System, molecule: Placed) -> None:
+    for site, index in zip(molecule.species.sites, molecule.sites, strict=True):
+        corners = [molecule.atoms[a] for a in site.atoms]
+        if site.kind == "out-of-plane":
+            rule = openmm.OutOfPlaneSite(*corners, *site.weights)
+        elif len(corners) == 2:
+            rule = openmm.TwoParticleAverageSite(*corners, *site.weights)
+        else:
+            rule = openmm.ThreeParticleAverageSite(*corners, *site.weights)
+        system.setVirtualSite(index, rule)
+
+
+def _move_mass_to_oscillators(system: openmm.System, molecule: Placed) -> None:
+    for atom, index in zip(molecule.species.oscillators.tolist(), molecule.oscillators, strict=True):
+        parent = molecule.atoms[atom]
+        mass = system.getParticleMass(parent).value_in_unit(unit.dalton)
+        system.setParticleMass(parent, mass - DRUDE_MASS)
+        system.setParticleMass(index, DRUDE_MASS)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Per-particle numbers of one molecule in the order atoms, oscillators, sites."""
+
+    particles: list[int]
+    total: np.ndarray
+    permanent: np.ndarray
+    parents: np.ndarray
+
+    @classmethod
+    def of(cls, molecule: Placed) -> _Columns:
+        s, n = molecule.species, len(molecule.atoms)
+        charges, mobile = s.charges.numpy(), s.oscillator_charges.numpy()
+        permanent = np.concatenate([charges[:n], np.zeros(len(mobile)), charges[n:]])
+        total = permanent.copy()
+        total[s.oscillators.numpy()] -= mobile
+        total[n : n + len(mobile)] = mobile
+        parents = np.concatenate([np.arange(n), s.oscillators.numpy(), s.parents.numpy()[n:]])
+        return cls([*molecule.atoms, *molecule.oscillators, *molecule.sites], total, permanent, parents.astype(int))
+
+
+def _permanent_force(molecules: Sequence[Placed], cutoff: float | None) -> openmm.NonbondedForce:
+    force = openmm.NonbondedForce()
+    force.setName("charges and C6")
+    if cutoff is None:
+        force.setNonbondedMethod(openmm.NonbondedForce.NoCutoff)
+    else:
+        force.setNonbondedMethod(openmm.NonbondedForce.PME)
+        force.setCutoffDistance(cutoff)
+        force.setUseDispersionCorrection(True)
+    rows: dict[int, tuple[float, float]] = {}
+    for molecule in molecules:
+        columns, c6 = _Columns.of(molecule), molecule.species.c6.numpy() ** 2
+        for slot, particle in enumerate(columns.particles):
+            on_atom = slot < len(molecule.atoms)
+            rows[particle] = (columns.total[slot], c6[slot] / (4 * C6_SIGMA**6) if on_atom else 0.0)
+    for particle in range(len(rows)):
+        force.addParticle(rows[particle][0], C6_SIGMA, rows[particle][1])
+    for molecule in molecules:
+        columns, s = _Columns.of(molecule), molecule.species
+        close, c6, n = s.close.numpy(), s.c6.numpy(), len(molecule.atoms)
+        for a in range(len(columns.particles)):
+            for b in range(a):
+                i, j = columns.parents[a], columns.parents[b]
+                far = not close[i, j]
+                product = columns.permanent[a] * columns.permanent[b] if far else 0.0
+                depth = c6[i] * c6[j] / (4 * C6_SIGMA**6) if far and a < n else 0.0
+                force.addException(columns.particles[b], columns.particles[a], product, C6_SIGMA, depth)
+    return force
+
+
+def _oscillator_force(molecules: Sequence[Placed]) -> openmm.DrudeForce:
+    force = openmm.DrudeForce()
+    for molecule in molecules:
+        s = molecule.species
+        numbers = [
+            force.addParticle(index, molecule.atoms[atom], -1, -1, -1, charge, alpha, 1.0, 1.0)
+            for index, atom, charge, alpha in zip(
+                molecule.oscillators,
+                s.oscillators.tolist(),
+                s.oscillator_charges.tolist(),
+                s.alpha.tolist(),
+                strict=True,
+            )
+        ]
+        for a, first in enumerate(numbers):
+            for second in numbers[:a]:
+                force.addScreenedPair(second, first, s.thole)
+    return force
+
+
+def _damping_force(molecules: Sequence[Placed], cutoff: float | None) -> openmm.CustomNonbondedForce:
+    force = openmm.CustomNonbondedForce(DAMPING)
+    force.setName("damping between molecules")
+    for name in ("q", "p", "w"):
+        force.addPerParticleParameter(name)
+    _set_range(force, cutoff, DAMPING_CUTOFF, tail=False)
+    rows: dict[int, list[float]] = {}
+    for molecule in molecules:
+        columns, widths = _Columns.of(molecule), molecule.species.widths.numpy()
+        for slot, particle in enumerate(columns.particles):
+            width = widths[columns.parents[slot]]
+            rows[particle] = [columns.total[slot], columns.permanent[slot], width]
+    for particle in range(len(rows)):
+        force.addParticle(rows[particle])
+    return force
+
+
+def _short_range_force(
+    molecules: Sequence[Placed], cutoff: float | None, components: Sequence[str]
+) -> openmm.CustomNonbondedForce:
+    force = openmm.CustomNonbondedForce(SHORT_RANGE)
+    for name in _PAIR_PARAMETERS:
+        force.addPerParticleParameter(name)
+    _set_range(force, cutoff, SHORT_RANGE_CUTOFF, tail="dispersion" in components)
+    rows: dict[int, list[float]] = {}
+    atoms: list[int] = []
+    for molecule in molecules:
+        own = _pair_parameters(molecule.species, components)
+        for slot, particle in enumerate(molecule.atoms):
+            rows[particle] = own[slot]
+        atoms.extend(molecule.atoms)
+        for particle in (*molecule.oscillators, *molecule.sites):
+            rows[particle] = [1.0] + [0.0] * (len(_PAIR_PARAMETERS) - 1)
+    for particle in range(len(rows)):
+        force.addParticle(rows[particle])
+    force.addInteractionGroup(atoms, atoms)
+    return force
+
+
+def _pair_parameters(species: SpeciesTensors, components: Sequence[str]) -> list[list[float]]:
+    columns = [species.exponents.numpy()]
+    for name, amplitude in zip(COMPONENTS, species.amplitudes.numpy(), strict=True):
+        columns.append(amplitude if name in components else 0.0 * amplitude)
+    for c in (species.c6, species.c8, species.c10):
+        columns.append(c.numpy() if "dispersion" in components else 0.0 * c.numpy())
+    return np.array(columns).T.tolist()
+
+
+def _set_range(force: openmm.CustomNonbondedForce, cutoff: float | None, own: float, tail: bool) -> None:
+    if cutoff is None:
+        force.setNonbondedMethod(openmm.CustomNonbondedForce.NoCutoff)
+        return
+    if own > cutoff:
+        raise SimulationError(f"A cut-off of {cutoff} nm is below the {own} nm of the short range; use a larger one.")
+    force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
+    force.setCutoffDistance(own)
+    force.setUseSwitchingFunction(True)
+    force.setSwitchingDistance(own - SWITCH_WIDTH)
+    force.setUseLongRangeCorrection(tail)
+
+
+def _intramolecular_force(molecules: Sequence[Placed], components: Sequence[str]) -> openmm.CustomBondForce:
+    """Short range and dispersion between atoms of one molecule more than three bonds apart (C6 itself is an exception)."""
+    force = openmm.CustomBondForce(
+        f"(ax - ap - at)*{SLATER_OVERLAP} + {DISPERSION_BEYOND_C6}; "
+        f"y = {SLATER_ARGUMENT}; x = min({MAX_ARGUMENT}, br); br = b*r"
+    )
+    for name in ("b", "ax", "ap", "at", "c6", "c8", "c10"):
+        force.addPerBondParameter(name)
+    for molecule in molecules:
+        rows, close = np.array(_pair_parameters(molecule.species, components)), molecule.species.close.numpy()
+        for i, j in zip(*np.nonzero(np.triu(~close)), strict=True):
+            force.addBond(molecule.atoms[i], molecule.atoms[j], (rows[i] * rows[j]).tolist())
+    return force
+
+

@@ -1,0 +1,226 @@
+"""ForceField: fitted species plus the short-range model, saved as one file, turned into OpenMM objects."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openmm
+import torch
+from openmm import unit
+from openmm.app import Element, Residue, Topology
+from pydantic import ValidationError
+
+from phyff.errors import InputError
+from phyff.model.cluster import site_positions
+from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
+from phyff.openmm.drude import GROUPS, Placed, add_nonbonded_forces
+from phyff.openmm.valence import add_valence_forces
+from phyff.species.parameters import SpeciesParameters
+
+FORMAT = "phyff-forcefield-1"
+DRUDE_TEMPERATURE = 1.0
+DRUDE_FRICTION = 20.0
+MAX_DRUDE_DISTANCE = 0.025
+"""nm; oscillators bounce back there."""
+
+
+@dataclass(frozen=True)
+class ForceField:
+    """Parameters of some species, ready for OpenMM.
+
+    >>> ff = ForceField.load("forcefield.json")
+    >>> topology = ff.topology([("EC", 50)], box_nm=1.8)
+    >>> system = ff.create_system(topology)
+    """
+
+    species: tuple[SpeciesParameters, ...]
+    short_range: ShortRange
+
+    @classmethod
+    def load(cls, path: str | Path) -> ForceField:
+        """Read forcefield.json.
+
+        Raises:
+            InputError: the file is missing, is not a force field, or a field does not make sense.
+        """
+        path = Path(path)
+        try:
+            data = json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError) as error:
+            raise InputError(f"Force field {path} cannot be read ({error}); build it with 'phyff build'.") from error
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise InputError(f"{path} is not a PhyFF force field (format '{FORMAT}' expected).")
+        try:
+            return cls(
+                tuple(SpeciesParameters.model_validate(entry) for entry in data["species"]),
+                ShortRange.model_validate(data["short_range"]),
+            )
+        except (ValidationError, KeyError) as error:
+            raise InputError(f"Force field {path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write forcefield.json; the same force field gives the same bytes."""
+        data = {
+            "format": FORMAT,
+            "species": [s.model_dump(mode="json") for s in self.species],
+            "short_range": self.short_range.model_dump(mode="json"),
+        }
+        Path(path).write_text(json.dumps(data, sort_keys=True) + "\n")
+
+    @cached_property
+    def tensors(self) -> dict[str, SpeciesTensors]:
+        """Non-bonded parameters by species name."""
+        return {s.name: species_tensors(s, self.short_range) for s in self.species}
+
+    def named(self, name: str) -> SpeciesParameters:
+        """The species of that name.
+
+        Raises:
+            InputError: there is none.
+        """
+        for species in self.species:
+            if species.name == name:
+                return species
+        raise InputError(f"The force field has no species '{name}'; it holds {', '.join(s.name for s in self.species)}.")
+
+    def topology(self, counts: Sequence[tuple[str, int]], box_nm: float | None = None) -> Topology:
+        """One chain a species (its id is the species' name), one residue a molecule: atoms in map order, then Drude
+        particles, then virtual sites (both without element)."""
+        topology = Topology()
+        if box_nm is not None:
+            topology.setPeriodicBoxVectors(np.eye(3) * box_nm * unit.nanometer)
+        number = 0
+        for name, count in counts:
+            species, tensors = self.named(name), self.tensors[name]
+            labels = _atom_names(species.elements)
+            chain = topology.addChain(name)
+            for _ in range(count):
+                number += 1
+                residue = topology.addResidue(residue_name(name), chain, str(number))
+                atoms = [
+                    topology.addAtom(label, Element.getBySymbol(e), residue)
+                    for label, e in zip(labels, species.elements, strict=True)
+                ]
+                for atom in tensors.oscillators.tolist():
+                    topology.addAtom(f"D{labels[atom]}", None, residue)
+                for k in range(len(tensors.sites)):
+                    topology.addAtom(f"M{k + 1}", None, residue)
+                for i, j in species.molecule.bonds:
+                    topology.addBond(atoms[i], atoms[j])
+        return topology
+
+    def create_system(
+        self,
+        topology: Topology,
+        cutoff_nm: float | None = 0.8,
+        engine: str = "drude",
+        split_components: bool = False,
+    ) -> openmm.System:
+        """OpenMM System of a topology made by `topology`; plain XML of it runs without phyff.
+
+        cutoff_nm: real-space cut-off of charges and C6, None for an isolated cluster. split_components: separate
+        short-range forces for analysis.
+
+        Raises:
+            InputError: the topology holds molecules the force field does not know, no box, or a box below the cut-off.
+        """
+        if engine != "drude":
+            raise InputError(f"Engine '{engine}' is not available; choose 'drude'.")
+        system = openmm.System()
+        vectors = topology.getPeriodicBoxVectors()
+        if cutoff_nm is not None:
+            if vectors is None:
+                raise InputError("The topology has no periodic box; set one or pass cutoff_nm=None for a cluster in vacuum.")
+            shortest = min(v[k].value_in_unit(unit.nanometer) for k, v in enumerate(vectors))
+            if shortest < 2 * cutoff_nm:
+                raise InputError(
+                    f"The box edge of {shortest:.2f} nm is below twice the cut-off of {cutoff_nm} nm; use more molecules."
+                )
+            system.setDefaultPeriodicBoxVectors(*vectors)
+        for atom in topology.atoms():
+            system.addParticle(atom.element.mass if atom.element is not None else 0.0)
+        placed = [self._placed(residue) for residue in topology.residues()]
+        valence = [(self.named(m.species.name).valence, list(m.atoms)) for m in placed]
+        for force in add_valence_forces(system, valence):
+            force.setForceGroup(GROUPS["valence"])
+        add_nonbonded_forces(system, placed, cutoff_nm, split_components)
+        if cutoff_nm is not None:
+            system.addForce(openmm.CMMotionRemover(1000))
+        return system
+
+    def place(self, topology: Topology, atom_xyz_nm: np.ndarray) -> np.ndarray:
+        """(n_particles, 3) positions in nm from those of the real atoms: oscillators at rest, sites where they belong."""
+        positions = np.full((topology.getNumAtoms(), 3), np.nan)
+        positions[self.atom_indices(topology)] = atom_xyz_nm
+        for residue in topology.residues():
+            m = self._placed(residue)
+            own = positions[list(m.atoms)]
+            positions[list(m.oscillators)] = own[m.species.oscillators.numpy()]
+            positions[list(m.sites)] = site_positions(m.species.sites, torch.tensor(own)).numpy()
+        return positions
+
+    def atom_indices(self, topology: Topology) -> np.ndarray:
+        """(n_atoms,) particle indices of the real atoms."""
+        return np.array([atom.index for atom in topology.atoms() if atom.element is not None], dtype=int)
+
+    def integrator(
+        self, temperature: float, timestep_fs: float = 1.0, friction: float = 5.0
+    ) -> openmm.DrudeLangevinIntegrator:
+        """Langevin dynamics of the atoms at `temperature` (K, friction in 1/ps), Drudes at 1 K behind a hard wall."""
+        integrator = openmm.DrudeLangevinIntegrator(
+            temperature, friction, DRUDE_TEMPERATURE, DRUDE_FRICTION, timestep_fs * 1e-3
+        )
+        integrator.setMaxDrudeDistance(MAX_DRUDE_DISTANCE)
+        return integrator
+
+    def notes(self) -> list[str]:
+        """Sentences about species whose short range leans on classes without data of their own."""
+        return [note for species in self.species for note in self.short_range.leans_on(species)]
+
+    def summary(self) -> dict[str, Any]:
+        """Name, SMILES and quality figures of every species."""
+        return {s.name: {"smiles": s.smiles, "quality": s.quality} for s in self.species}
+
+    def _placed(self, residue: Residue) -> Placed:
+        species = self._species_of(residue)
+        tensors = self.tensors[species.name]
+        index = [atom.index for atom in residue.atoms()]
+        n, k, m = species.n_atoms, len(tensors.oscillators), len(tensors.sites)
+        if len(index) != n + k + m:
+            raise InputError(
+                f"Residue {residue.id} ({residue.name}) has {len(index)} particles where {species.name} has "
+                f"{n} atoms, {k} Drude particles and {m} sites; make the topology with ForceField.topology."
+            )
+        return Placed(tensors, index[:n], index[n : n + k], index[n + k :])
+
+    def _species_of(self, residue: Residue) -> SpeciesParameters:
+        known = {s.name: s for s in self.species}
+        if residue.chain.id in known:
+            return known[residue.chain.id]
+        matches = [s for s in self.species if residue_name(s.name) == residue.name]
+        if len(matches) != 1:
+            raise InputError(
+                f"Residue {residue.id} ({residue.name}) is no species of the force field ({', '.join(known)}); "
+                "name its chain after the species."
+            )
+        return matches[0]
+
+
+def residue_name(name: str) -> str:
+    """Up to four letters and digits, as PDB files allow."""
+    return "".join(c for c in name.upper() if c.isalnum())[:4]
+
+
+def _atom_names(elements: Sequence[str]) -> list[str]:
+    seen: dict[str, int] = {}
+    names = []
+    for element in elements:
+        seen[element] = seen.get(element, 0) + 1
+        names.append(f"{element}{seen[element]}")
+    return names

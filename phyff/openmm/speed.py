@@ -1,0 +1,226 @@
+"""What a step costs, term by term, beside the floor of a plain fixed-charge model of the same box.
+
+The rows are timed in turn, round after round in one process, so that a busy machine slows all of them alike.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import app, unit
+from rdkit import Chem
+
+from phyff.errors import SimulationError
+from phyff.openmm.drude import GROUPS
+from phyff.openmm.forcefield import ForceField
+from phyff.openmm.platforms import device, platform_named, precision
+from phyff.openmm.valence import add_valence_forces
+from phyff.species.parameters import SpeciesParameters
+
+MESH_GROUP = 20
+"""Force group given to the reciprocal-space part of PME while timing."""
+EMPTY_GROUP = 31
+TIMESTEP_FS = 1.0
+ROUNDS = 5
+WARM_UP_STEPS = 50
+ROUND_SECONDS = 1.0
+"""Steps of a row and round fill about this time, between the limits of STEPS."""
+STEPS = (5, 1000)
+TERM_REPEATS = 5
+MINIMISE_ITERATIONS = 100
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    context: openmm.Context
+    terms: dict[str, int]
+    """Name -> force group."""
+
+
+def speed(
+    forcefield: ForceField,
+    topology: app.Topology,
+    positions: Floats,
+    edge_nm: float,
+    temperature_K: float,
+    cutoff_nm: float = 0.8,
+    platform: str | None = None,
+) -> dict[str, Any]:
+    """Milliseconds a step of both rows, whole and by term.
+
+    topology, positions: a packed box and its (n_particles, 3) in nm; its molecules are moved together to a
+    cube of edge_nm first, so that the neighbour counts are a liquid's. Returns {"atoms", "particles",
+    "platform", "device", "box_nm", "rows": [{"name", "ms_per_step", "ns_per_day", "timestep_fs", "terms"}]}.
+    "terms" are milliseconds of one evaluation of a term's forces; "rest" is what a step takes beside them.
+    Raises SimulationError when the platform is missing or the box does not survive the timing.
+    """
+    chosen = platform_named(platform)
+    atoms = forcefield.atom_indices(topology)
+    squeezed = _squeeze(topology, atoms, positions[atoms], edge_nm)
+    topology.setPeriodicBoxVectors(np.eye(3) * edge_nm * unit.nanometer)
+    drude = forcefield.create_system(topology, cutoff_nm)
+    fixed = fixed_charge_system(forcefield, topology, cutoff_nm)
+    start = _relaxed(fixed, chosen, squeezed)
+    rows = [
+        _row(
+            "fixed_charge",
+            fixed,
+            openmm.LangevinMiddleIntegrator(temperature_K, 5.0, 1e-3 * TIMESTEP_FS),
+            chosen,
+            start,
+            temperature_K,
+        ),
+        _row(
+            "drude",
+            drude,
+            forcefield.integrator(temperature_K, TIMESTEP_FS),
+            chosen,
+            _relaxed(drude, chosen, forcefield.place(topology, start)),
+            temperature_K,
+        ),
+    ]
+    times = _in_turn([_stepper(row.context) for row in rows])
+    return {
+        "atoms": len(atoms),
+        "particles": topology.getNumAtoms(),
+        "platform": chosen.getName(),
+        "device": device(rows[0].context),
+        "box_nm": edge_nm,
+        "rows": [_report(row, milliseconds) for row, milliseconds in zip(rows, times, strict=True)],
+    }
+
+
+def fixed_charge_system(forcefield: ForceField, topology: app.Topology, cutoff_nm: float) -> openmm.System:
+    """The same molecules with one plain NonbondedForce on atoms only: the floor for any engine.
+
+    Charges are the atomic ones of the multipole model, Lennard-Jones terms the model's C6 with van der Waals
+    radii: good enough to time a liquid, and for nothing else.
+    """
+    system, force = openmm.System(), openmm.NonbondedForce()
+    system.setDefaultPeriodicBoxVectors(*topology.getPeriodicBoxVectors())
+    force.setNonbondedMethod(openmm.NonbondedForce.PME)
+    force.setCutoffDistance(cutoff_nm)
+    valence = []
+    for residue in topology.residues():
+        species = forcefield.named(residue.chain.id)
+        first = system.getNumParticles()
+        for atom in list(residue.atoms())[: species.n_atoms]:
+            system.addParticle(atom.element.mass)
+        for parameters in _atom_parameters(species):
+            force.addParticle(*parameters)
+        close = species.molecule.distance_matrix() <= 3
+        for i, j in zip(*np.nonzero(np.triu(close, 1)), strict=True):
+            force.addException(first + int(i), first + int(j), 0.0, 1.0, 0.0)
+        valence.append((species.valence, list(range(first, first + species.n_atoms))))
+    for bonded in add_valence_forces(system, valence):
+        bonded.setForceGroup(GROUPS["valence"])
+    force.setForceGroup(GROUPS["permanent"])
+    system.addForce(force)
+    return system
+
+
+def _atom_parameters(species: SpeciesParameters) -> list[tuple[float, float, float]]:
+    """(charge e, sigma nm, epsilon kJ/mol) of each atom."""
+    table = Chem.GetPeriodicTable()
+    rows = []
+    for element, charge, c6 in zip(
+        species.elements, species.multipoles.charges, species.dispersion.c6, strict=True
+    ):
+        sigma = 0.1 * table.GetRvdw(element) * 2.0 ** (5.0 / 6.0)
+        rows.append((charge, sigma, max(c6 / (4.0 * sigma**6), 0.05)))
+    return rows
+
+
+def _squeeze(topology: app.Topology, atoms: NDArray[np.int_], xyz: Floats, edge_nm: float) -> Floats:
+    """Atoms (n, 3) with the molecules' centres scaled from the topology's box to one of edge_nm."""
+    old = topology.getPeriodicBoxVectors()[0][0].value_in_unit(unit.nanometer)
+    owner = np.array([atom.residue.index for atom in topology.atoms()])[atoms]
+    centres = np.array([np.bincount(owner, xyz[:, k]) for k in range(3)]).T / np.bincount(owner)[:, None]
+    moved: Floats = xyz + ((edge_nm / old - 1.0) * centres)[owner]
+    return moved
+
+
+def _relaxed(system: openmm.System, platform: openmm.Platform, positions: Floats) -> Floats:
+    context = openmm.Context(system, openmm.VerletIntegrator(1e-3), platform, precision(platform))
+    context.setPositions(positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 100.0, MINIMISE_ITERATIONS)
+    found: Floats = context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    return found
+
+
+def _row(
+    name: str,
+    system: openmm.System,
+    integrator: openmm.Integrator,
+    platform: openmm.Platform,
+    positions: Floats,
+    temperature_K: float,
+) -> _Row:
+    for force in system.getForces():
+        if isinstance(force, openmm.NonbondedForce):
+            force.setReciprocalSpaceForceGroup(MESH_GROUP)
+    used = {force.getForceGroup() for force in system.getForces()}
+    terms = {label: group for label, group in GROUPS.items() if group in used} | {"mesh": MESH_GROUP}
+    context = openmm.Context(system, integrator, platform, precision(platform))
+    context.setPositions(positions)
+    context.setVelocitiesToTemperature(temperature_K, 1)
+    return _Row(name, context, terms)
+
+
+def _stepper(context: openmm.Context) -> Callable[[int], None]:
+    def step(n: int) -> None:
+        context.getIntegrator().step(n)
+        context.getState(energy=True)
+
+    return step
+
+
+def _in_turn(steppers: Sequence[Callable[[int], None]]) -> list[float]:
+    """Median milliseconds a step of each."""
+    counts = []
+    for step in steppers:
+        _timed(step, WARM_UP_STEPS)
+        counts.append(int(np.clip(1e3 * ROUND_SECONDS / _timed(step, STEPS[0]), *STEPS)))
+    rounds = [[_timed(step, n) for step, n in zip(steppers, counts, strict=True)] for _ in range(ROUNDS)]
+    return [statistics.median(column) for column in zip(*rounds, strict=True)]
+
+
+def _timed(step: Callable[[int], None], n: int) -> float:
+    begin = time.perf_counter()
+    step(n)
+    return 1e3 * (time.perf_counter() - begin) / n
+
+
+def _report(row: _Row, milliseconds: float) -> dict[str, Any]:
+    state = row.context.getState(energy=True)
+    if not np.isfinite(state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)):
+        raise SimulationError(f"The {row.name} row blew up while it was timed; its time means nothing.")
+    idle = _evaluation(row.context, EMPTY_GROUP)
+    terms = {name: max(0.0, _evaluation(row.context, group) - idle) for name, group in row.terms.items()}
+    terms["rest"] = max(0.0, milliseconds - sum(terms.values()))
+    return {
+        "name": row.name,
+        "ms_per_step": round(milliseconds, 4),
+        "ns_per_day": round(TIMESTEP_FS * 86.4 / milliseconds, 3),
+        "timestep_fs": TIMESTEP_FS,
+        "terms": {name: round(value, 4) for name, value in terms.items()},
+    }
+
+
+def _evaluation(context: openmm.Context, group: int) -> float:
+    """Median milliseconds to compute and read the forces of one group."""
+    context.getState(forces=True, groups={group})
+    times = []
+    for _ in range(TERM_REPEATS):
+        begin = time.perf_counter()
+        context.getState(forces=True, groups={group})
+        times.append(1e3 * (time.perf_counter() - begin))
+    return statistics.median(times)

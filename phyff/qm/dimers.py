@@ -1,0 +1,143 @@
+"""Which dimers the short range is fitted to: rigid scans from contact to 0.8 nm along chosen approach directions.
+
+Random mutual orientations at contact are ranked by GFN2-xTB, and a spread of ranks (the best binding ones, the middle,
+the repulsive) is scanned in distance. GFN2 only ranks; every energy in the data is decomposed at the project's level.
+Angstrom and kJ/mol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from pyscf.data.elements import charge as nuclear_charge
+from scipy.spatial.transform import Rotation
+from tblite.interface import Calculator
+
+from phyff.qm.eda import NONLOCAL_GRID, Monomer, decompose
+from phyff.qm.esp import vdw_radii
+from phyff.qm.executor import Job
+from phyff.qm.level import PHYFF_2026A, LevelOfTheory
+from phyff.species.molecule import Molecule
+from phyff.units import BOHR_ANGSTROM
+
+CONTACT_SCALES = (0.78, 0.86, 0.94, 1.04, 1.20)
+"""Closest atom pair's distance over the sum of contact radii."""
+FAR_ANGSTROM = 8.0
+"""Centre distance of the last point of every scan (more if that would be closer than the one before)."""
+ORIENTATIONS = 60
+RANKS = (0, 1, 3, 8, 18, 32, 52)
+"""Of the ORIENTATIONS ordered by GFN2 energy at scale 0.94, those that are scanned: 7 scans of 6 points a pair."""
+ION_CONTACT_RADII = {"Li": 0.60, "Na": 0.95, "K": 1.30}
+"""Angstrom; bare cations touch far inside their van der Waals radii (Shannon radii, six neighbours, rounded)."""
+
+
+@dataclass(frozen=True)
+class Partner:
+    """A species in the scans: its molecule and rigid conformers, each (n, 3) in angstrom, lowest first."""
+
+    molecule: Molecule
+    conformers: tuple[np.ndarray, ...]
+
+
+def scan_jobs(first: Partner, second: Partner, level: LevelOfTheory, seed: int = 2026) -> list[Job]:
+    """Decomposition jobs of one pair of species; the same arguments give the same jobs."""
+    rng = np.random.default_rng([seed, *(ord(c) for c in first.molecule.smiles + "|" + second.molecule.smiles)])
+    ranked = sorted(
+        (_random_approach(first, second, rng) for _ in range(ORIENTATIONS)), key=lambda a: a.binding_rank()
+    )
+    jobs = []
+    for scan, rank in enumerate(RANKS):
+        approach = ranked[rank]
+        for step, shift in enumerate(approach.shifts()):
+            spec = {
+                "first": _described(first.molecule, approach.first),
+                "second": _described(second.molecule, approach.second + shift * approach.direction),
+                "scan": scan,
+                "step": step,
+                "level": {**level.density_key(), "nonlocal_grid": list(NONLOCAL_GRID)},
+            }
+            name = f"{first.molecule.smiles} + {second.molecule.smiles} scan {scan} step {step}"
+            jobs.append(Job("dimer", spec, eda_job, name))
+    return jobs
+
+
+def eda_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Record of one dimer: the components of `phyff.qm.eda.decompose`, kJ/mol."""
+    key = spec["level"]
+    level = replace(
+        PHYFF_2026A,
+        functional=key["functional"],
+        basis=key["basis"],
+        basis_overrides=tuple((element, basis) for element, basis in key["basis_overrides"]),
+        auxbasis=key["auxbasis"],
+        grid_level=key["grid_level"],
+    )
+    first, second = (
+        Monomer(tuple(m["elements"]), m["charge"], np.array(m["xyz_angstrom"])) for m in (spec["first"], spec["second"])
+    )
+    return {name: round(value, 5) for name, value in decompose(first, second, level).items()}
+
+
+@dataclass(frozen=True)
+class _Approach:
+    """Two oriented monomers centred at the origin; the second moves out along `direction`."""
+
+    first: np.ndarray
+    second: np.ndarray
+    direction: np.ndarray
+    elements: tuple[tuple[str, ...], tuple[str, ...]]
+    charge: int
+
+    def shift_at(self, scale: float) -> float:
+        """Centre shift at which the closest pair of atoms is `scale` times its contact distance apart."""
+        contact = scale * (_contact_radii(self.elements[0])[:, None] + _contact_radii(self.elements[1])[None])
+        gap = self.second[None] - self.first[:, None]
+        along = gap @ self.direction
+        beside = contact**2 - (gap**2).sum(-1) + along**2
+        return float(np.max(np.where(beside > 0, -along + np.sqrt(np.maximum(beside, 0)), -np.inf)))
+
+    def shifts(self) -> list[float]:
+        """Centre shifts of one scan, ascending."""
+        near = [self.shift_at(scale) for scale in CONTACT_SCALES]
+        return [*near, max(FAR_ANGSTROM, near[-1] + 0.6)]
+
+    def binding_rank(self) -> float:
+        """GFN2-xTB energy (hartree) at contact; only its order among orientations of one pair means anything."""
+        moved = self.second + self.shift_at(0.94) * self.direction
+        atoms = [*self.elements[0], *self.elements[1]]
+        positions = np.vstack([self.first, moved]) / BOHR_ANGSTROM
+        calculator = Calculator("GFN2-xTB", _numbers(atoms), positions, charge=float(self.charge))
+        calculator.set("verbosity", 0)
+        return float(calculator.singlepoint().get("energy"))
+
+
+def _random_approach(first: Partner, second: Partner, rng: np.random.Generator) -> _Approach:
+    xyz = []
+    for partner in (first, second):
+        shape = partner.conformers[rng.integers(len(partner.conformers))]
+        xyz.append((shape - shape.mean(0)) @ Rotation.random(rng=rng).as_matrix().T)
+    direction = rng.normal(size=3)
+    charge = first.molecule.charge + second.molecule.charge
+    elements = (first.molecule.elements, second.molecule.elements)
+    return _Approach(xyz[0], xyz[1], direction / np.linalg.norm(direction), elements, charge)
+
+
+def _contact_radii(elements: Sequence[str]) -> np.ndarray:
+    bondi = vdw_radii(elements) * BOHR_ANGSTROM
+    return np.array([ION_CONTACT_RADII.get(e, r) for e, r in zip(elements, bondi, strict=True)])
+
+
+def _numbers(elements: Sequence[str]) -> np.ndarray:
+    return np.array([nuclear_charge(element) for element in elements])
+
+
+def _described(molecule: Molecule, xyz: np.ndarray) -> dict[str, Any]:
+    return {
+        "smiles": molecule.mapped_smiles,
+        "elements": list(molecule.elements),
+        "charge": molecule.charge,
+        "xyz_angstrom": np.round(xyz, 5).tolist(),
+    }

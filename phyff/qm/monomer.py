@@ -1,0 +1,599 @@
+"""Quantum chemistry of one species: minima, Hessian, valence gradients, density with its MBIS partition and
+electrostatic potential, polarizability and response.
+
+`monomer_records` is the whole of it, stage by stage through the record store; every stage is made of jobs,
+pure functions from a specification to a record, both plain JSON in atomic units. What a stage asks is
+decided by stored records alone (conformers and displaced geometries are records too), so a finished species
+is found again on any machine without computing anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pyscf import dft, gto
+from tblite.interface import Calculator
+
+from phyff.errors import PhyffError
+from phyff.fit.sampling import normal_modes, thermal_displacements, torsion_scan_geometries
+from phyff.qm import esp
+from phyff.qm.executor import Job, run_jobs
+from phyff.qm.gradient import nuclear_gradient
+from phyff.qm.level import LevelOfTheory, build_mol
+from phyff.qm.mbis import mbis
+from phyff.qm.optimise import minimise
+from phyff.qm.polarizability import frequency_quadrature, response, static_polarizability
+from phyff.qm.scf import DenseBasis, DenseRKS, converge
+from phyff.qm.store import RecordStore, rounded_geometry
+from phyff.qm.symmetry import complete_hessian, operations, unique_atoms
+from phyff.species.conformers import conformers
+from phyff.species.molecule import Molecule
+from phyff.units import BOHR_ANGSTROM, BOHR_NM, HARTREE_KJ
+
+MAX_CONFORMERS = 4
+CONFORMER_WINDOW_KJ = 20.0
+"""Conformers further above the lowest than this are not kept."""
+SAME_ENERGY_KJ, SAME_DISTANCE_BOHR = 0.3, 0.15
+"""Minima that agree within both are one conformer."""
+HESSIAN_STEP = 0.015
+"""Displacement of the central differences, bohr."""
+SADDLE_WAVENUMBER = 40.0
+"""An imaginary mode beyond this (cm^-1) means a saddle; it is left along that mode."""
+THERMAL_SAMPLES, OTHER_CONFORMER_SAMPLES = 20, 6
+"""Displaced geometries about the lowest conformer, and about each other one."""
+SAMPLE_TEMPERATURE = 300.0
+TORSION_POINTS = 12
+CLASH_RADII = 0.55
+"""Scan points with atoms three or more bonds apart closer than this times their van der Waals radii are left
+out.
+"""
+ESP_POINTS_PER_SHELL = 130
+RESPONSE_POINTS_PER_SHELL = 60
+FREQUENCY_POINTS = 60
+"""Leading response points whose point-to-point matrix is kept at every imaginary frequency (all of them at
+zero).
+"""
+ENERGY_TOLERANCE, GRADIENT_TOLERANCE_PER_ELECTRON = 1e-5, 5e-7
+"""SCF: energy change (hartree; single precision makes it jitter by 1e-6) and orbital gradient, which
+decides.
+"""
+INVERSE_PS_CM = 1.0 / (2.0 * np.pi * 0.0299792458)
+"""cm^-1 of an angular frequency of 1/ps."""
+
+
+class MonomerError(PhyffError):
+    """The quantum chemistry of a species does not make sense."""
+
+
+@dataclass(frozen=True)
+class ValenceSample:
+    """One gradient of the isolated species. `group` names what may not be split between training and test:
+    "thermal-<conformer>-<n>", "torsion-<i>-<j>-<k>-<l>" or "minimum-<conformer>"."""
+
+    group: str
+    xyz: np.ndarray
+    """(N, 3) bohr."""
+    energy: float
+    """Hartree, total."""
+    gradient: np.ndarray
+    """(N, 3) hartree/bohr."""
+
+
+@dataclass(frozen=True)
+class MonomerDensity:
+    """Density of one conformer at the density level; N atoms, G potential points. Origin: the coordinates'
+    own.
+    """
+
+    xyz: np.ndarray
+    """(N, 3) bohr."""
+    energy: float
+    """Hartree, without VV10."""
+    dipole: np.ndarray
+    """(3,) e bohr."""
+    quadrupole: np.ndarray
+    """(3, 3) e bohr^2, Buckingham traceless."""
+    charges: np.ndarray
+    """(N,) MBIS, e."""
+    dipoles: np.ndarray
+    """(N, 3) MBIS, e bohr."""
+    quadrupoles: np.ndarray
+    """(N, 3, 3) MBIS, e bohr^2, Buckingham traceless: potential r.Theta.r/r^5."""
+    valence_populations: np.ndarray
+    """(N,) electrons in the outermost MBIS shell."""
+    valence_widths: np.ndarray
+    """(N,) bohr, density of that shell ~ exp(-r/width)."""
+    volumes: np.ndarray
+    """(N,) <r^3>, bohr^3."""
+    shell_populations: list[list[float]]
+    shell_widths: list[list[float]]
+    esp_points: np.ndarray
+    """(G, 3) bohr."""
+    esp_scales: np.ndarray
+    """(G,) van der Waals scale of the shell each point lies on."""
+    esp_values: np.ndarray
+    """(G,) hartree/e."""
+
+
+@dataclass(frozen=True)
+class MonomerResponse:
+    """Linear response of the lowest conformer, scaled to its static polarizability by s.
+
+    The scaled response is s alpha(i w sqrt(s)): the static limit is multiplied by s and the high-frequency
+    limit, the number of electrons, is kept.
+    """
+
+    points: np.ndarray
+    """(P, 3) bohr."""
+    frequencies: np.ndarray
+    """(F,) imaginary, hartree; the first is 0."""
+    weights: np.ndarray
+    """(F,) quadrature over frequency."""
+    tensors: np.ndarray
+    """(F, 3, 3) bohr^3."""
+    static: np.ndarray
+    """(P, P) hartree/e^2: minus the potential induced at point l by a unit charge at point k."""
+    dynamic: np.ndarray
+    """(F, Q, Q): the same for the first Q points at every frequency."""
+    scale: float
+    """s, the level's static polarizability over that of the bare response; already applied to all of the
+    above.
+    """
+    c6: float
+    """Isotropic molecular, hartree bohr^6."""
+
+
+@dataclass(frozen=True)
+class MonomerData:
+    """Everything quantum chemistry says about a species. Conformer 0 is the lowest; atomic units."""
+
+    molecule: Molecule
+    level: LevelOfTheory
+    conformers: list[np.ndarray]
+    """(N, 3) bohr each, ordered by energy."""
+    energies: np.ndarray
+    """(n_conformers,) hartree at the geometry level."""
+    hessian: np.ndarray
+    """(3N, 3N) hartree/bohr^2 of conformer 0."""
+    samples: list[ValenceSample]
+    densities: list[MonomerDensity]
+    """One a conformer."""
+    polarizability: np.ndarray
+    """(3, 3) bohr^3, conformer 0, static."""
+    response: MonomerResponse
+
+
+def monomer_records(
+    molecule: Molecule, level: LevelOfTheory, store: RecordStore, workers: int = 2
+) -> MonomerData:
+    """All records of a species, computed where the store lacks them.
+
+    Raises:
+        JobError: a calculation failed; run again to repeat only what is missing.
+        MonomerError: no true minimum is found.
+    """
+
+    def stage(jobs: list[Job], label: str) -> list[dict[str, Any]]:
+        return run_jobs(jobs, store, workers, f"{molecule.smiles} {label}")
+
+    minima, hessian = _minima(molecule, level, stage)
+    geometries = [xyz for _, xyz in minima]
+    samples = _valence_samples(molecule, level, minima, hessian, stage)
+    spec = [_spec(molecule, xyz, _density_level(level)) for xyz in geometries]
+    probes = _spec(molecule, geometries[0], level.response_key())
+    name = molecule.smiles
+    jobs = [Job("density", s, density_job, f"{name} density {i}") for i, s in enumerate(spec)]
+    static = _spec(molecule, geometries[0], level.density_key())
+    jobs.append(Job("polarizability", static, polarizability_job, f"{name} polarizability"))
+    jobs.append(Job("response", probes, response_job, f"{name} response"))
+    records = stage(jobs, "density and response")
+    tensor = np.array(records[-2]["polarizability_bohr3"])
+    return MonomerData(
+        molecule=molecule,
+        level=level,
+        conformers=geometries,
+        energies=np.array([energy for energy, _ in minima]),
+        hessian=hessian,
+        samples=samples,
+        densities=[density_from_record(s, r) for s, r in zip(spec, records[:-2], strict=True)],
+        polarizability=tensor,
+        response=response_from_record(records[-1], tensor),
+    )
+
+
+Stage = Callable[[list[Job], str], list[dict[str, Any]]]
+
+
+def _minima(
+    molecule: Molecule, level: LevelOfTheory, stage: Stage
+) -> tuple[list[tuple[float, np.ndarray]], np.ndarray]:
+    """Minima as (energy, (N, 3) bohr), lowest first, and the Hessian of the lowest, which is checked to be a
+    minimum.
+    """
+    name, key = molecule.smiles, level.geometry_key()
+    guess = {
+        "mapped_smiles": molecule.mapped_smiles,
+        "max_count": MAX_CONFORMERS,
+        "window_kj": 2 * CONFORMER_WINDOW_KJ,
+    }
+    starts = stage([Job("conformers", guess, conformers_job, f"{name} conformers")], "conformers")[0][
+        "xyz_bohr"
+    ]
+
+    def optimised(geometries: list[Any]) -> list[tuple[float, np.ndarray]]:
+        jobs = [
+            Job("optimise", _spec(molecule, xyz, key), optimise_job, f"{name} minimum {i}")
+            for i, xyz in enumerate(geometries)
+        ]
+        records = stage(jobs, "minima")
+        return [(record["energy_hartree"], np.array(record["xyz_bohr"])) for record in records]
+
+    minima = _distinct(molecule, optimised(starts))
+    if molecule.n_atoms == 1:
+        return minima, np.zeros((3, 3))
+    for _ in range(3):
+        lowest = minima[0][1]
+        symmetry = operations(molecule.elements, lowest)
+        atoms = unique_atoms(symmetry)
+        spec = _spec(molecule, lowest, key)
+        jobs = [
+            Job("hessian", {**spec, "atom": atom}, hessian_job, f"{name} Hessian, atom {atom}")
+            for atom in atoms
+        ]
+        rows = [np.array(record["rows_hartree_bohr2"]) for record in stage(jobs, "Hessian")]
+        hessian = complete_hessian(symmetry, dict(zip(atoms, rows, strict=True)))
+        downhill = _saddle_mode(molecule, lowest, hessian)
+        if downhill is None:
+            return minima, hessian
+        escaped = optimised([lowest + sign * 0.4 * downhill for sign in (1.0, -1.0)])
+        minima = _distinct(molecule, escaped + minima[1:])
+    raise MonomerError(f"{name}: no true minimum found; the geometry keeps an imaginary vibration.")
+
+
+def _saddle_mode(molecule: Molecule, xyz: np.ndarray, hessian: np.ndarray) -> np.ndarray | None:
+    """(N, 3) displacement with largest component 1 along the most imaginary mode, None at a minimum."""
+    to_md = HARTREE_KJ / BOHR_NM**2
+    squared, modes = normal_modes(xyz * BOHR_NM, hessian * to_md, molecule.masses)
+    if squared[0] > -((SADDLE_WAVENUMBER / INVERSE_PS_CM) ** 2):
+        return None
+    pattern = (modes[:, 0] / np.sqrt(np.repeat(molecule.masses, 3))).reshape(-1, 3)
+    return np.asarray(pattern / np.abs(pattern).max())
+
+
+def _distinct(molecule: Molecule, minima: list[tuple[float, np.ndarray]]) -> list[tuple[float, np.ndarray]]:
+    """Minima ordered by energy, without copies and without those above the window."""
+    kept: list[tuple[float, np.ndarray]] = []
+    for energy, xyz in sorted(minima, key=lambda pair: pair[0]):
+        above = (energy - kept[0][0]) * HARTREE_KJ if kept else 0.0
+        copy = any(
+            abs(energy - other) * HARTREE_KJ < SAME_ENERGY_KJ
+            and np.abs(_sorted_distances(molecule, xyz) - _sorted_distances(molecule, shape)).max()
+            < SAME_DISTANCE_BOHR
+            for other, shape in kept
+        )
+        if above <= CONFORMER_WINDOW_KJ and not copy:
+            kept.append((energy, xyz))
+    return kept
+
+
+def _sorted_distances(molecule: Molecule, xyz: np.ndarray) -> np.ndarray:
+    rows, columns = np.triu_indices(molecule.n_atoms, 1)
+    classes = np.array(molecule.symmetry_classes)
+    low, high = np.minimum(classes[rows], classes[columns]), np.maximum(classes[rows], classes[columns])
+    lengths = np.linalg.norm(xyz[rows] - xyz[columns], axis=1)
+    return np.concatenate([lengths[np.lexsort((lengths, high, low))], [0.0]])
+
+
+def _valence_samples(
+    molecule: Molecule,
+    level: LevelOfTheory,
+    minima: list[tuple[float, np.ndarray]],
+    hessian: np.ndarray,
+    stage: Stage,
+) -> list[ValenceSample]:
+    """Gradients at thermal displacements of every conformer, on rigid torsion scans of the lowest, and at
+    the minima.
+    """
+    if molecule.n_atoms == 1:
+        return []
+    name, key = molecule.smiles, level.geometry_key()
+    jobs = []
+    for i, (_, xyz) in enumerate(minima):
+        spec = {
+            **_spec(molecule, xyz, {"hessian": "level" if i == 0 else "GFN2-xTB"}),
+            "count": THERMAL_SAMPLES if i == 0 else OTHER_CONFORMER_SAMPLES,
+            "temperature_K": SAMPLE_TEMPERATURE,
+            "torsion_points": TORSION_POINTS if i == 0 else 0,
+            "hessian_hartree_bohr2": np.round(hessian, 6).tolist() if i == 0 else [],
+        }
+        jobs.append(Job("valence_geometries", spec, valence_geometries_job, f"{name} displacements {i}"))
+    groups, geometries = [], []
+    for i, record in enumerate(stage(jobs, "displaced geometries")):
+        groups += [f"minimum-{i}"] + [group.replace("thermal", f"thermal-{i}") for group in record["groups"]]
+        geometries += [minima[i][1].tolist(), *record["xyz_bohr"]]
+    gradients = stage(
+        [
+            Job("gradient", _spec(molecule, xyz, key), gradient_job, f"{name} gradient, {group}")
+            for group, xyz in zip(groups, geometries, strict=True)
+        ],
+        "gradients",
+    )
+    return [
+        ValenceSample(group, np.array(xyz), g["energy_hartree"], np.array(g["gradient_hartree_bohr"]))
+        for group, xyz, g in zip(groups, geometries, gradients, strict=True)
+    ]
+
+
+def density_from_record(spec: dict[str, Any], record: dict[str, Any]) -> MonomerDensity:
+    """Arrays of a stored density."""
+    return MonomerDensity(
+        xyz=np.array(spec["xyz_bohr"]),
+        energy=record["energy_hartree"],
+        dipole=np.array(record["dipole_e_bohr"]),
+        quadrupole=np.array(record["quadrupole_e_bohr2"]),
+        charges=np.array(record["mbis"]["charges_e"]),
+        dipoles=np.array(record["mbis"]["dipoles_e_bohr"]),
+        quadrupoles=np.array(record["mbis"]["quadrupoles_e_bohr2"]),
+        valence_populations=np.array([shells[-1] for shells in record["mbis"]["shell_populations_e"]]),
+        valence_widths=np.array([shells[-1] for shells in record["mbis"]["shell_widths_bohr"]]),
+        volumes=np.array(record["mbis"]["radial_moments_bohr"])[:, 1],
+        shell_populations=record["mbis"]["shell_populations_e"],
+        shell_widths=record["mbis"]["shell_widths_bohr"],
+        esp_points=np.array(record["esp"]["points_bohr"]),
+        esp_scales=np.array(record["esp"]["scales"]),
+        esp_values=np.array(record["esp"]["values_hartree"]),
+    )
+
+
+def response_from_record(record: dict[str, Any], polarizability: np.ndarray) -> MonomerResponse:
+    """Arrays of a stored response, scaled as `MonomerResponse` says to the trace of `polarizability`."""
+    tensors = np.array(record["tensors_bohr3"])
+    scale = float(np.trace(polarizability) / np.trace(tensors[0]))
+    weights = np.array(record["weights_hartree"]) / scale**0.5
+    isotropic = scale * np.trace(tensors, axis1=1, axis2=2) / 3.0
+    return MonomerResponse(
+        points=np.array(record["points_bohr"]),
+        frequencies=np.array(record["frequencies_hartree"]) / scale**0.5,
+        weights=weights,
+        tensors=scale * tensors,
+        static=scale * _square(record["static_hartree"]),
+        dynamic=scale * np.array([_square(packed) for packed in record["dynamic_hartree"]]),
+        scale=scale,
+        c6=float(3.0 / np.pi * weights @ isotropic**2),
+    )
+
+
+# --- jobs: specification -> record
+
+
+def conformers_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """GFN2-xTB conformers: `xyz_bohr` (n, N, 3) and `energies_kj` above the lowest."""
+    found = conformers(Molecule.from_smiles(spec["mapped_smiles"]), spec["max_count"], spec["window_kj"])
+    return {
+        "xyz_bohr": [rounded_geometry(conformer.xyz / BOHR_ANGSTROM) for conformer in found],
+        "energies_kj": [round(conformer.energy, 4) for conformer in found],
+    }
+
+
+def optimise_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Minimum of the geometry level nearest to the given geometry, atoms centred on their mean."""
+    start = np.array(spec["xyz_bohr"])
+    if len(start) == 1:
+        energy = float(_scf(spec).e_tot)
+        return {"xyz_bohr": [[0.0, 0.0, 0.0]], "energy_hartree": round(energy, 8), "evaluations": 1}
+    density: np.ndarray | None = None
+
+    def surface(xyz: np.ndarray) -> tuple[float, np.ndarray]:
+        nonlocal density
+        mf = _scf(spec, xyz, density)
+        density = np.asarray(mf.make_rdm1())
+        return float(mf.e_tot), nuclear_gradient(mf, spec["level"]["auxbasis"])
+
+    found = minimise(surface, start, gfn2_hessian(spec["elements"], start, spec["charge"]))
+    return {
+        "xyz_bohr": rounded_geometry(found.xyz - found.xyz.mean(axis=0)),
+        "energy_hartree": round(found.energy, 8),
+        "gradient_hartree_bohr": np.round(found.gradient, 7),
+        "evaluations": found.evaluations,
+    }
+
+
+def hessian_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Three rows (3, N, 3) of the Hessian, for one atom, by central differences of the gradient."""
+    reference = np.array(spec["xyz_bohr"])
+    density = np.asarray(_scf(spec).make_rdm1())
+    rows = []
+    for axis in range(3):
+        gradients, guess = [], density
+        for sign in (1.0, -1.0):
+            xyz = reference.copy()
+            xyz[spec["atom"], axis] += sign * HESSIAN_STEP
+            mf = _scf(spec, xyz, guess)
+            guess = 2.0 * density - np.asarray(mf.make_rdm1())  # linear in the displacement
+            gradients.append(nuclear_gradient(mf, spec["level"]["auxbasis"]))
+        rows.append((gradients[0] - gradients[1]) / (2.0 * HESSIAN_STEP))
+    return {"rows_hartree_bohr2": np.round(np.array(rows), 7)}
+
+
+def gradient_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Energy and gradient of the geometry level."""
+    mf = _scf(spec)
+    return {
+        "energy_hartree": round(float(mf.e_tot), 8),
+        "gradient_hartree_bohr": np.round(nuclear_gradient(mf, spec["level"]["auxbasis"]), 7),
+    }
+
+
+def valence_geometries_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Thermal displacements and rigid torsion scans of a minimum: `xyz_bohr` (n, N, 3) and their `groups`."""
+    molecule, xyz = Molecule.from_smiles(spec["mapped_smiles"]), np.array(spec["xyz_bohr"])
+    hessian = np.array(spec["hessian_hartree_bohr2"])
+    if not hessian.size:
+        hessian = gfn2_hessian(spec["elements"], xyz, spec["charge"])
+    displaced = thermal_displacements(
+        xyz * BOHR_NM,
+        hessian * HARTREE_KJ / BOHR_NM**2,
+        molecule.masses,
+        spec["temperature_K"],
+        spec["count"],
+        seed=1,
+    )
+    groups, geometries = [f"thermal-{n}" for n in range(len(displaced))], list(displaced / BOHR_NM)
+    if spec["torsion_points"]:
+        for scan in torsion_scan_geometries(molecule, xyz * BOHR_NM, spec["torsion_points"]):
+            step = (scan.angles[1] - scan.angles[0]) % (2.0 * np.pi)
+            stride = 2 if step * len(scan.angles) < 0.99 * 2.0 * np.pi else 1
+            for points in scan.xyz[stride::stride] / BOHR_NM:
+                if not _clashes(molecule, points):
+                    groups.append("torsion-" + "-".join(map(str, scan.atoms)))
+                    geometries.append(points)
+    return {"groups": groups, "xyz_bohr": [rounded_geometry(geometry) for geometry in geometries]}
+
+
+def density_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Density of the level: energy, moments, MBIS partition, electrostatic potential on four surfaces."""
+    mf = _scf(spec)
+    mol, dm, xyz = mf.mol, np.asarray(mf.make_rdm1()), np.array(spec["xyz_bohr"])
+    grids = dft.gen_grid.Grids(mol)
+    grids.level = spec["level"]["partition_grid_level"]
+    grids.build(with_non0tab=True)
+    rho = dft.numint.NumInt().get_rho(mol, dm, grids)
+    part = mbis(mol.atom_charges(), xyz, spec["charge"], grids.coords, grids.weights, rho)
+    dipole, quadrupole = molecular_moments(mol, dm)
+    points, scales = esp.shell_points(spec["elements"], xyz, esp.ESP_SCALES, ESP_POINTS_PER_SHELL)
+    points = np.round(points, 4)
+    return {
+        "energy_hartree": round(float(mf.e_tot), 8),
+        "homo_hartree": round(float(mf.mo_energy[mf.mo_occ > 0].max()), 6),
+        "dipole_e_bohr": np.round(dipole, 7),
+        "quadrupole_e_bohr2": np.round(quadrupole, 6),
+        "mbis": {
+            "charges_e": _neutral(np.round(part.charges, 8), spec["charge"]),
+            "dipoles_e_bohr": np.round(part.dipoles, 7),
+            "quadrupoles_e_bohr2": np.round(part.quadrupoles, 6),
+            "radial_moments_bohr": np.round(part.radial_moments, 5),
+            "shell_populations_e": [np.round(shells, 7) for shells in part.shell_populations],
+            "shell_widths_bohr": [np.round(shells, 7) for shells in part.shell_widths],
+            "charge_defect_e": round(part.charge_defect, 7),
+            "iterations": part.iterations,
+        },
+        "esp": {
+            "points_bohr": points,
+            "scales": scales,
+            "values_hartree": np.round(esp.electrostatic_potential(mol, dm, points), 7),
+        },
+    }
+
+
+def polarizability_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Static polarizability tensor of the level."""
+    return {"polarizability_bohr3": np.round(static_polarizability(_scf(spec)), 5)}
+
+
+def response_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Bare (unscaled) RPA + ALDA response: tensors and point-to-point matrices, upper triangles by rows."""
+    xyz = np.array(spec["xyz_bohr"])
+    points, _ = esp.shell_points(spec["elements"], xyz, esp.RESPONSE_SCALES, RESPONSE_POINTS_PER_SHELL)
+    points = np.round(points, 4)
+    frequencies, weights = frequency_quadrature()
+    answer = response(_scf(spec), spec["level"]["auxbasis"], points, frequencies)
+    few = answer.point_to_point[:, :FREQUENCY_POINTS, :FREQUENCY_POINTS]
+    return {
+        "points_bohr": points,
+        "frequencies_hartree": frequencies,
+        "weights_hartree": weights,
+        "tensors_bohr3": _significant(answer.tensors, 7),
+        "static_hartree": _significant(_packed(answer.point_to_point[0]), 6),
+        "dynamic_hartree": [_significant(_packed(matrix), 5) for matrix in few],
+    }
+
+
+# --- shared by the jobs
+
+
+def _spec(molecule: Molecule, xyz_bohr: Any, level_key: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "mapped_smiles": molecule.mapped_smiles,
+        "elements": list(molecule.elements),
+        "charge": molecule.charge,
+        "xyz_bohr": rounded_geometry(xyz_bohr),
+        "level": level_key,
+    }
+
+
+def _density_level(level: LevelOfTheory) -> dict[str, Any]:
+    return {**level.density_key(), "partition_grid_level": level.partition_grid_level}
+
+
+def _scf(spec: dict[str, Any], xyz: np.ndarray | None = None, dm0: np.ndarray | None = None) -> DenseRKS:
+    """Tightly converged SCF at the spec's level, at its own geometry unless another is given."""
+    key = spec["level"]
+    mol = build_mol(spec["elements"], spec["xyz_bohr"] if xyz is None else xyz, spec["charge"], key)
+    basis = DenseBasis.build(mol, key["functional"], key["auxbasis"], key["grid_level"])
+    mf = DenseRKS(mol, key["functional"], basis)
+    mf.conv_tol, mf.conv_tol_grad = ENERGY_TOLERANCE, GRADIENT_TOLERANCE_PER_ELECTRON * mol.nelectron
+    return converge(mf, dm0)
+
+
+def gfn2_hessian(elements: list[str], xyz: np.ndarray, charge: int, step: float = 0.01) -> np.ndarray:
+    """(3N, 3N) GFN2-xTB Hessian (hartree/bohr^2) by central differences."""
+    calculator = Calculator(
+        "GFN2-xTB", np.array([gto.charge(element) for element in elements]), xyz, float(charge)
+    )
+    calculator.set("verbosity", 0)
+    calculator.set("accuracy", 0.1)
+    result = calculator.singlepoint()
+    rows = []
+    for k in range(xyz.size):
+        gradients = []
+        for sign in (1.0, -1.0):
+            moved = xyz.copy()
+            moved.flat[k] += sign * step
+            calculator.update(moved)
+            result = calculator.singlepoint(result)
+            gradients.append(np.array(result.get("gradient")).ravel())
+        rows.append((gradients[0] - gradients[1]) / (2.0 * step))
+    hessian = np.array(rows)
+    return np.asarray(0.5 * (hessian + hessian.T))
+
+
+def molecular_moments(mol: gto.Mole, dm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Dipole (3,) e bohr and Buckingham quadrupole (3, 3) e bohr^2 about the coordinate origin."""
+    charges, xyz = mol.atom_charges(), mol.atom_coords()
+    dipole = charges @ xyz - np.einsum("xmn,mn->x", mol.intor_symmetric("int1e_r"), dm)
+    second = (xyz * charges[:, None]).T @ xyz
+    second -= np.einsum("xmn,mn->x", mol.intor_symmetric("int1e_rr"), dm).reshape(3, 3)
+    return dipole, 1.5 * second - 0.5 * np.trace(second) * np.eye(3)
+
+
+def _clashes(molecule: Molecule, xyz: np.ndarray) -> bool:
+    radii = esp.vdw_radii(molecule.elements)
+    distances = np.linalg.norm(xyz[:, None] - xyz, axis=2)
+    apart = molecule.distance_matrix() > 2
+    return bool(np.any(apart & (distances < CLASH_RADII * (radii[:, None] + radii))))
+
+
+def _neutral(charges: np.ndarray, total: int) -> np.ndarray:
+    charges[-1] += total - charges.sum()
+    return charges
+
+
+def _packed(matrix: np.ndarray) -> np.ndarray:
+    return matrix[np.triu_indices(len(matrix))]
+
+
+def _square(packed: list[float]) -> np.ndarray:
+    size = int((8 * len(packed) + 1) ** 0.5 - 1) // 2
+    matrix = np.zeros((size, size))
+    matrix[np.triu_indices(size)] = packed
+    return matrix + np.triu(matrix, 1).T
+
+
+def _significant(values: np.ndarray, digits: int) -> list[Any]:
+    """Nested lists with so many significant digits."""
+    flat = [float(f"{value:.{digits}g}") for value in np.asarray(values).ravel()]
+    nested: list[Any] = np.array(flat).reshape(np.shape(values)).tolist()
+    return nested

@@ -1,0 +1,48 @@
+"""One HTML page a run: values with errors and verdicts, plots, composition, provenance, quality, warnings."""
+
+import os
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from phyff.properties import Study, study
+from phyff.report import tables
+from phyff.report.plots import plots
+
+TEMPLATE = "page.html"
+
+
+def write_report(run_dir: str | Path) -> Path:
+    """Analyse a run directory and write its report.html in one piece; returns the file's path."""
+    path = Path(run_dir) / "report.html"
+    partial = path.with_suffix(".html.part")
+    partial.write_text(render(study(run_dir)), encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def render(result: Study) -> str:
+    """The page as text; everything is inside it, nothing is loaded from elsewhere."""
+    environment = Environment(
+        loader=PackageLoader("phyff.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    run = result.run
+    composition_header, composition_rows = tables.composition(result)
+    return environment.get_template(TEMPLATE).render(
+        name=run.name,
+        temperature=f"{run.temperature:g}",
+        pressure=f"{run.pressure:g}",
+        n_molecules=sum(s.count for s in run.species),
+        n_atoms=sum(s.count * s.n_atoms for s in run.species),
+        headline=tables.headline(result.properties),
+        plots=[(title, caption, Markup(svg)) for title, caption, svg in plots(result)],
+        composition_header=composition_header,
+        composition_rows=composition_rows,
+        provenance=tables.provenance(result),
+        species=tables.species_quality(run.directory),
+        warnings=result.warnings,
+    )

@@ -1,0 +1,152 @@
+"""The report's tables as text cells: values with honest digits, composition, provenance, species quality."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from phyff.errors import InputError
+from phyff.properties import Property, Study
+from phyff.properties.result import duration
+
+LABELS = {
+    "density": "Density",
+    "conductivity": "Conductivity (Einstein-Helfand)",
+    "conductivity_nernst_einstein": "Conductivity (Nernst-Einstein)",
+}
+UNITS = {"g/cm3": "g/cm³", "mS/cm": "mS/cm", "cP": "cP", "1e-9 m2/s": "10⁻⁹ m²/s", "": ""}
+Table = list[list[str]]
+
+
+def label(name: str) -> str:
+    """A property's name as a reader says it."""
+    if name in LABELS:
+        return LABELS[name]
+    if name.startswith("self_diffusion_"):
+        species = name.removeprefix("self_diffusion_")
+        if species.endswith("_box"):
+            return f"Self-diffusion of {species.removesuffix('_box')} in the simulated box"
+        return f"Self-diffusion of {species}"
+    if name.startswith("coordination_"):
+        cation, _, partner = name.removeprefix("coordination_").partition("_")
+        return f"{partner.replace('carbonyl_O', 'carbonyl O')} around {cation}"
+    return name.replace("_", " ")
+
+
+def with_error(value: float, error: float) -> str:
+    """'1.287 ± 0.004': the error to two significant digits below 3, one above, and the value to match."""
+    if not math.isfinite(value):
+        return "—"
+    if not math.isfinite(error) or error <= 0.0:
+        return f"{value:.4g}"
+    exponent = math.floor(math.log10(error))
+    digits = max(0, -exponent + (1 if error / 10.0**exponent < 2.95 else 0))
+    return f"{value:.{digits}f} ± {error:.{digits}f}"
+
+
+def headline(properties: Mapping[str, Property]) -> list[dict[str, Any]]:
+    """One row a property: label, value, unit, verdict, converged, note."""
+    return [
+        {
+            "label": label(name),
+            "value": with_error(p.value, p.error),
+            "unit": UNITS.get(p.unit, p.unit),
+            "verdict": p.verdict,
+            "converged": p.converged,
+            "note": note(p.details),
+        }
+        for name, p in properties.items()
+    ]
+
+
+def note(details: Mapping[str, Any]) -> str:
+    """How a number came about, in one line."""
+    parts = []
+    if "window_ps" in details:
+        first, last = details["window_ps"]
+        parts.append(f"window {first:.3g}–{last:.3g} ps")
+    if "independent_samples" in details:
+        parts.append(f"{details['independent_samples']:.0f} independent samples")
+    if "shell_nm" in details:
+        parts.append(f"first shell ends at {details['shell_nm']:.3f} nm")
+    if details.get("residence_time_ps"):
+        parts.append(f"neighbours stay about {duration(details['residence_time_ps'])}")
+    if "finite_size_correction" in details:
+        parts.append(
+            f"{details['in_box']:.3g} in the box plus {details['finite_size_correction']:.2g} for its size "
+            f"(Yeh-Hummer); viscosity {details['viscosity_cP']:.2g} cP, {details['viscosity_source']}"
+        )
+    elif "method" in details:
+        parts.append(str(details["method"]))
+    return "; ".join(parts)
+
+
+def composition(study: Study) -> tuple[list[str], Table]:
+    """Header and rows: what was asked for and what the box holds (run.json's composition_report if there)."""
+    report = study.run.settings.get("composition_report")
+    if isinstance(report, list) and report and all(isinstance(row, Mapping) for row in report):
+        header = list(dict.fromkeys(key for row in report for key in row))
+        return [text(key) for key in header], [[cell(row.get(key)) for key in header] for row in report]
+    rows = [[s.name, s.smiles, str(s.count), f"{s.charge:+d}"] for s in study.run.species]
+    return ["species", "SMILES", "molecules", "charge"], rows
+
+
+def provenance(study: Study) -> Table:
+    """Where the numbers come from: name and value, nested names joined."""
+    settings = study.run.settings
+    rows = [["preset", cell(settings["preset"])]] if "preset" in settings else []
+    return rows + flatten(settings.get("provenance", {}))
+
+
+def species_quality(run_dir: Path) -> list[dict[str, Any]]:
+    """Name, quality and provenance of every species in forcefield.json; empty when the file is not there."""
+    path = run_dir / "forcefield.json"
+    if not path.is_file():
+        return []
+    try:
+        species = json.loads(path.read_text())["species"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is not a PhyFF force field: it has no readable 'species'.") from error
+    members: Sequence[Any] = list(species.values()) if isinstance(species, Mapping) else species
+    return [
+        {
+            "name": member.get("name", "?"),
+            "smiles": member.get("smiles", ""),
+            "quality": flatten(member.get("quality") or {}),
+            "provenance": flatten(member.get("provenance") or {}),
+        }
+        for member in members
+    ]
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Table:
+    """Rows of a nested dict: 'outer, inner' and the value."""
+    rows: Table = []
+    for key, value in tree.items():
+        name = f"{prefix}, {text(key)}" if prefix else text(key)
+        if isinstance(value, Mapping):
+            rows.extend(flatten(value, name))
+        else:
+            rows.append([name, cell(value)])
+    return rows
+
+
+def cell(value: Any) -> str:
+    """A table cell: four significant digits for numbers, lists joined, a dash for nothing."""
+    if value is None:
+        return "—"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{text(key)} {cell(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(cell(item) for item in value)
+    return str(value)
+
+
+def text(key: Any) -> str:
+    """A field's name as words."""
+    return str(key).replace("_", " ")

@@ -1,0 +1,187 @@
+"""The valence fit keeps symmetry and meets the bars on xTB references and thermal samples."""
+
+from functools import lru_cache
+
+import numpy as np
+import openmm
+import pytest
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from phyff.errors import FitError
+from phyff.fit.sampling import (
+    normal_modes,
+    thermal_displacements,
+    torsion_scan_geometries,
+)
+from phyff.fit.valence import Sample, ValenceFit, fit_valence, valence_hessian
+from phyff.model.valence import ValenceTerms
+from phyff.openmm.valence import add_valence_forces
+from phyff.species.molecule import Molecule
+from phyff.units import BOHR_NM, GAS_CONSTANT, HARTREE_KJ
+
+Array = NDArray[np.float64]
+DIRECTIONS = np.array([[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=float)
+
+
+class XTB:
+    """GFN2-xTB energies and forces of one species."""
+
+    def __init__(self, molecule: Molecule, xyz: Array) -> None:
+        interface = pytest.importorskip("tblite.interface")
+        self.calculator = interface.Calculator(
+            "GFN2-xTB", molecule.atomic_numbers, xyz / BOHR_NM, charge=molecule.charge
+        )
+        self.calculator.set("verbosity", 0)
+        self.calculator.set("accuracy", 0.01)
+
+    def sample(self, kind: str, xyz: Array) -> Sample:
+        self.calculator.update(xyz / BOHR_NM)
+        result = self.calculator.singlepoint()
+        forces = -result["gradient"] * HARTREE_KJ / BOHR_NM
+        return Sample(kind, xyz, result["energy"] * HARTREE_KJ, forces)  # type: ignore[arg-type]
+
+    def minimum(self, xyz: Array) -> Sample:
+        def objective(flat: Array) -> tuple[float, Array]:
+            s = self.sample("minimum", flat.reshape(-1, 3) / 10)
+            return s.energy / 100, -s.forces.ravel() / 1000
+
+        found = minimize(objective, xyz.ravel() * 10, jac=True, method="BFGS", options={"gtol": 1e-3}).x
+        return self.sample("minimum", found.reshape(-1, 3) / 10)
+
+    def hessian(self, xyz: Array, step: float = 5e-4) -> Array:
+        columns = []
+        for shift in np.eye(xyz.size).reshape(-1, *xyz.shape) * step:
+            back, forth = self.sample("displaced", xyz - shift), self.sample("displaced", xyz + shift)
+            columns.append((back.forces - forth.forces).ravel() / (2 * step))
+        matrix = np.array(columns)
+        return (matrix + matrix.T) / 2
+
+
+@lru_cache
+def _hexafluorophosphate() -> tuple[Molecule, ValenceFit, Sample]:
+    molecule = Molecule.from_smiles("F[P-](F)(F)(F)(F)F")
+    xyz = np.zeros((7, 3))
+    xyz[[i for i, e in enumerate(molecule.elements) if e == "F"]] = 0.162 * DIRECTIONS
+    reference = XTB(molecule, xyz)
+    minimum = reference.minimum(xyz)
+    hessian = reference.hessian(minimum.xyz)
+    drawn = thermal_displacements(minimum.xyz, hessian, molecule.masses, 300.0, 40, seed=1)
+    samples = [reference.sample("displaced", x) for x in drawn]
+    return molecule, fit_valence(molecule, [minimum], samples, hessian), minimum
+
+
+def test_hexafluorophosphate_meets_the_bars_and_keeps_octahedral_symmetry() -> None:
+    _, fit, _ = _hexafluorophosphate()
+    assert fit.quality["force_rms_heldout_kcal_mol_A"] < 3.0
+    assert fit.quality["max_bond_error_A"] < 0.01
+    assert fit.quality["max_angle_error_deg"] < 1.5
+    assert len(fit.terms.angles) == 12 and len(fit.terms.urey_bradleys) == 15
+    assert len({(b.k, b.r0) for b in fit.terms.bonds}) == 1
+    assert len({(a.k, a.theta0) for a in fit.terms.angles}) == 1
+    assert len({(u.k, u.r0) for u in fit.terms.urey_bradleys}) == 2
+
+
+def test_hexafluorophosphate_does_not_exchange_ligands_at_400_kelvin() -> None:
+    molecule, fit, minimum = _hexafluorophosphate()
+    system = openmm.System()
+    for mass in molecule.masses:
+        system.addParticle(float(mass))
+    add_valence_forces(system, [(fit.terms, range(7))])
+    integrator = openmm.LangevinMiddleIntegrator(400.0, 1.0, 0.001)
+    integrator.setRandomNumberSeed(2)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+    context.setPositions(minimum.xyz)
+    centre = molecule.elements.index("P")
+    others = [i for i in range(7) if i != centre]
+
+    def unit_vectors(xyz: Array) -> Array:
+        arms = xyz[others] - xyz[centre]
+        return arms / np.linalg.norm(arms, axis=1)[:, None]
+
+    start = unit_vectors(minimum.xyz)
+    for _ in range(100):
+        integrator.step(200)
+        now = unit_vectors(context.getState(positions=True).getPositions(asNumpy=True)._value)
+        assert np.abs(now @ now.T - start @ start.T).max() < 0.6
+
+
+def test_ethylene_carbonate_meets_the_bars_with_its_pucker() -> None:
+    molecule = Molecule.from_smiles("O=C1OCCO1")
+    from rdkit.Chem import AllChem
+
+    graph = molecule.rdkit()
+    AllChem.EmbedMolecule(graph, randomSeed=1)
+    xyz = graph.GetConformer().GetPositions() / 10
+    reference = XTB(molecule, xyz)
+    minimum = reference.minimum(xyz)
+    hessian = reference.hessian(minimum.xyz)
+    drawn = thermal_displacements(minimum.xyz, hessian, molecule.masses, 300.0, 50, seed=1)
+    fit = fit_valence(molecule, [minimum], [reference.sample("displaced", x) for x in drawn], hessian)
+    assert fit.quality["force_rms_heldout_kcal_mol_A"] < 4.0
+    assert fit.quality["max_bond_error_A"] < 0.01
+    assert fit.quality["max_angle_error_deg"] < 1.5
+    assert fit.quality["frequency_rms_error_cm1"] < 60.0
+    hydrogens = {molecule.elements[a] for b in fit.terms.bonds for a in b.atoms}
+    assert hydrogens == {"C", "O", "H"}
+    assert len(fit.terms.impropers) == 1
+
+
+def test_the_nonbonded_part_is_taken_off_and_a_hessian_alone_is_enough() -> None:
+    """A species whose reference already is the non-bonded part plus harmonic bonds."""
+    molecule = Molecule.from_smiles("F")
+    xyz = np.array([[0.0, 0, 0], [0.093, 0, 0]])
+
+    def spring(x: Array, k: float) -> tuple[float, Array]:
+        arm = x[1] - x[0]
+        r = np.linalg.norm(arm)
+        pull = k * (r - 0.093) * arm / r
+        return 0.5 * k * float(r - 0.093) ** 2, np.array([pull, -pull])
+
+    hessian = np.zeros((6, 6))
+    hessian[np.ix_([0, 3], [0, 3])] = 6e5 * np.array([[1, -1], [-1, 1]])
+    minimum = Sample("minimum", xyz, 0.0, np.zeros((2, 3)))
+    fit = fit_valence(molecule, [minimum], [], hessian, nonbonded=lambda x: spring(x, 1e5))
+    assert fit.terms.bonds[0].k == pytest.approx(5e5, rel=0.05)
+    assert fit.quality["frequency_max_error_cm1"] < 100.0
+
+
+def test_thermal_displacements_carry_the_classical_energy_and_no_rigid_motion() -> None:
+    molecule, fit, minimum = _hexafluorophosphate()
+    hessian = valence_hessian(fit.terms, minimum.xyz)
+    assert len(normal_modes(minimum.xyz, hessian, molecule.masses)[0]) == 15
+    drawn = thermal_displacements(minimum.xyz, hessian, molecule.masses, 300.0, 2000, seed=3)
+    shift = (drawn - minimum.xyz).reshape(2000, -1)
+    mean = np.einsum("si,ij,sj->s", shift, hessian, shift).mean() / 2
+    assert mean == pytest.approx(15 / 2 * GAS_CONSTANT * 300.0, rel=0.05)
+    np.testing.assert_allclose(np.average(drawn - minimum.xyz, axis=1, weights=molecule.masses), 0, atol=1e-9)
+
+
+def test_scans_turn_each_distinct_rotatable_bond_and_nothing_else() -> None:
+    from rdkit.Chem import AllChem
+
+    molecule = Molecule.from_smiles("COC(=O)OC")
+    graph = molecule.rdkit()
+    AllChem.EmbedMolecule(graph, randomSeed=1)
+    xyz = graph.GetConformer().GetPositions() / 10
+    scans = torsion_scan_geometries(molecule, xyz, 6)
+    assert len(scans) == 2
+    pairs = np.array(molecule.bonds)
+    for scan in scans:
+        lengths = np.linalg.norm(scan.xyz[:, pairs[:, 0]] - scan.xyz[:, pairs[:, 1]], axis=-1)
+        np.testing.assert_allclose(lengths, lengths[:1].repeat(6, 0), atol=1e-9)
+        np.testing.assert_allclose(scan.xyz[0], xyz, atol=1e-9)
+
+
+def test_a_monoatomic_ion_has_no_terms() -> None:
+    minimum = Sample("minimum", np.zeros((1, 3)), 0.0, np.zeros((1, 3)))
+    assert fit_valence(Molecule.from_smiles("[Li+]"), [minimum], []).terms == ValenceTerms(n_atoms=1)
+
+
+def test_a_sample_that_is_not_finite_is_refused() -> None:
+    molecule = Molecule.from_smiles("F")
+    minimum = Sample("minimum", np.zeros((2, 3)), np.nan, np.zeros((2, 3)))
+    with pytest.raises(FitError, match="not finite"):
+        fit_valence(molecule, [minimum], [])
+    with pytest.raises(FitError, match="minima is empty"):
+        fit_valence(molecule, [], [])

@@ -1,0 +1,42 @@
+import pytest
+
+from phyff.errors import InputError
+from phyff.md import PRESETS, preset, stage_table
+
+
+def test_every_preset_ends_in_transport_and_names_its_stages_once():
+    for settings in PRESETS.values():
+        names = [stage.name for stage in settings.stages]
+        assert len(set(names)) == len(names)
+        assert names[-1].startswith("transport")
+        assert {"npt.csv", "nvt.csv"} <= {stage.log for stage in settings.stages}
+        for stage in settings.stages:
+            assert stage.steps % settings.interval(settings.log_ps, stage) == 0
+            assert stage.steps % settings.interval(settings.frame_ps, stage) == 0
+
+
+def test_quick_fits_nine_minutes_at_eight_milliseconds_a_step():
+    assert sum(stage.steps for stage in PRESETS["quick"].stages) * 0.008 < 9 * 60
+
+
+def test_production_has_three_replicas_with_their_own_files():
+    files = [stage.trajectory for stage in PRESETS["production"].stages if stage.trajectory]
+    assert files == ["nvt.dcd", "nvt-2.dcd", "nvt-3.dcd"]
+
+
+def test_the_stage_table_is_explicit():
+    rows = {row["name"]: row for row in stage_table(preset("quick", temperature_K=313.15))}
+    assert rows["mix"]["temperature_K"] > 313.15 and rows["mix"]["pressure_bar"] > 1.0
+    assert rows["density"]["temperature_K"] == 313.15 and rows["density"]["pressure_bar"] == 1.0
+    assert rows["transport"]["pressure_bar"] is None
+
+
+@pytest.mark.parametrize("changes", [{"temperature_K": -3.0}, {"pressure_bar": 0.0}, {"cutoff_nm": 8.0}])
+def test_senseless_settings_name_the_field(changes):
+    with pytest.raises(InputError, match=next(iter(changes))):
+        preset("quick", **changes)
+
+
+def test_an_unknown_preset_lists_the_known_ones():
+    with pytest.raises(InputError, match="quick, standard, production"):
+        preset("fast")

@@ -1,0 +1,78 @@
+"""A run directory is read as laid out, and what is missing or broken is named."""
+
+import json
+
+import numpy as np
+import pytest
+from synthetic_run import SyntheticRun
+
+from phyff.errors import InputError
+from phyff.properties.trajectory import read_npt, read_production, read_run
+
+
+@pytest.fixture()
+def run_dir(tmp_path):  # type: ignore[no-untyped-def]
+    return SyntheticRun(n_frames=12).write(tmp_path / "run")
+
+
+def test_species_know_their_atoms_in_the_box(run_dir) -> None:  # type: ignore[no-untyped-def]
+    li, pf6, ec = read_run(run_dir).species
+    assert (li.first_atom, pf6.first_atom, ec.first_atom) == (0, 30, 240)
+    assert list(pf6.atoms_of("F")[:7]) == [30, 32, 33, 34, 35, 36, 37]
+    assert list(ec.atoms(ec.carbonyl)[:2]) == [240, 250]
+    assert ec.masses.sum() == pytest.approx(88.06, abs=0.01)
+
+
+def test_centres_of_mass_are_unwrapped_and_barycentric(run_dir) -> None:  # type: ignore[no-untyped-def]
+    run = read_run(run_dir)
+    production = read_production(run, max_snapshots=5)
+    assert production.centres.shape == (12, 120, 3)
+    assert production.snapshots.shape == (4, 840, 3)
+    weights = np.repeat([s.masses.sum() for s in run.species], [s.count for s in run.species])
+    assert np.abs(np.average(production.centres, axis=1, weights=weights)).max() < 1e-9
+    assert production.length_ps == 11.0
+    steps = np.diff(production.centres, axis=0)
+    assert np.sqrt((steps**2).mean()) < 0.1
+
+
+def test_a_line_cut_off_by_a_kill_is_left_out(run_dir) -> None:  # type: ignore[no-untyped-def]
+    with (run_dir / "npt.csv").open("a") as handle:
+        handle.write("300.100,1.2")
+    times, densities = read_npt(read_run(run_dir))
+    assert len(times) == len(densities) == 3000
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("run.json", "{", "not valid JSON"),
+        ("run.json", json.dumps({"nvt": {}}), "nvt.frame_ps"),
+        ("composition.json", "[]", "at least one species"),
+        ("composition.json", json.dumps([{"name": "Li"}]), "'smiles'"),
+        ("npt.csv", "time_ps,volume\n1,2\n", "density_g_cm3"),
+        ("npt.csv", "time_ps,density_g_cm3\n1,1.2\n1,1.2\n", "strictly increase"),
+        ("npt.csv", "time_ps,density_g_cm3\n1,nan\n", "not finite"),
+        ("npt.csv", "time_ps,density_g_cm3\n1,dense\n", "not a number"),
+    ],
+)
+def test_a_broken_file_is_named(run_dir, name: str, content: str, message: str) -> None:  # type: ignore[no-untyped-def]
+    (run_dir / name).write_text(content)
+    with pytest.raises(InputError, match=message):
+        run = read_run(run_dir)
+        read_npt(run)
+        read_production(run)
+
+
+@pytest.mark.parametrize("name", ["run.json", "composition.json", "npt.csv"])
+def test_a_missing_file_is_named(run_dir, name: str) -> None:  # type: ignore[no-untyped-def]
+    (run_dir / name).unlink()
+    with pytest.raises(InputError, match=name):
+        read_npt(read_run(run_dir))
+
+
+def test_a_composition_that_does_not_fit_the_trajectory_is_refused(run_dir) -> None:  # type: ignore[no-untyped-def]
+    rows = json.loads((run_dir / "composition.json").read_text())
+    rows[0]["count"] = 29
+    (run_dir / "composition.json").write_text(json.dumps(rows))
+    with pytest.raises(InputError, match="840 atoms but composition.json describes 839"):
+        read_production(read_run(run_dir))

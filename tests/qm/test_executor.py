@@ -1,0 +1,40 @@
+"""The executor: order, resuming, failures."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from phyff.qm.executor import Job, JobError, run_jobs
+from phyff.qm.store import RecordStore
+
+
+def square(spec: dict[str, Any]) -> dict[str, Any]:
+    """Leaves a trace of each time it runs."""
+    with open(spec["trace"], "a") as file:
+        file.write(f"{spec['value']}\n")
+    if spec["value"] < 0:
+        raise ValueError("negative")
+    return {"square": spec["value"] ** 2}
+
+
+def jobs_for(values: list[int], trace: Path) -> list[Job]:
+    return [
+        Job("square", {"value": value, "trace": str(trace)}, square, f"square of {value}") for value in values
+    ]
+
+
+def test_records_come_in_the_order_of_the_jobs_and_finished_ones_are_not_run_again(tmp_path):
+    store, trace = RecordStore(tmp_path / "store"), tmp_path / "trace"
+    assert [r["square"] for r in run_jobs(jobs_for([3, 1, 2], trace), store, workers=2)] == [9, 1, 4]
+    assert [r["square"] for r in run_jobs(jobs_for([2, 3, 1], trace), store, workers=2)] == [4, 9, 1]
+    assert sorted(trace.read_text().split()) == ["1", "2", "3"]
+
+
+def test_a_failing_job_is_named_and_the_others_are_kept(tmp_path):
+    store, trace = RecordStore(tmp_path / "store"), tmp_path / "trace"
+    jobs = jobs_for([-1, 4], trace)
+    with pytest.raises(JobError, match="square of -1: ValueError: negative"):
+        run_jobs(jobs, store, workers=1)
+    record = store.get("square", jobs[1].spec)
+    assert record is not None and record["square"] == 16 and record["wall_s"] >= 0

@@ -1,0 +1,82 @@
+"""The whole chain of monomer jobs, on water with few samples and on a bare cation."""
+
+import numpy as np
+import pytest
+
+from phyff.qm import monomer
+from phyff.qm.level import PHYFF_2026A
+from phyff.qm.store import RecordStore, canonical
+from phyff.species.molecule import Molecule
+from phyff.units import BOHR_ANGSTROM
+
+
+@pytest.fixture(scope="module")
+def water(tmp_path_factory):
+    patch = pytest.MonkeyPatch()
+    patch.setattr(monomer, "THERMAL_SAMPLES", 2)
+    root = tmp_path_factory.mktemp("records")
+    molecule = Molecule.from_smiles("O")
+    data = monomer.monomer_records(molecule, PHYFF_2026A, RecordStore(root), workers=1)
+    files = {path: path.stat().st_mtime_ns for path in root.rglob("*.json")}
+    again = monomer.monomer_records(molecule, PHYFF_2026A, RecordStore(root), workers=1)
+    assert files == {path: path.stat().st_mtime_ns for path in root.rglob("*.json")}
+    patch.undo()
+    return data, again, files
+
+
+def test_water_has_its_known_geometry_dipole_and_vibrations(water):
+    data = water[0]
+    oxygen, first, second = data.conformers[0]
+    assert np.linalg.norm(first - oxygen) * BOHR_ANGSTROM == pytest.approx(0.96, abs=0.01)
+    assert np.linalg.norm(first - oxygen) == pytest.approx(np.linalg.norm(second - oxygen), abs=2e-3)
+    assert np.linalg.norm(data.densities[0].dipole) == pytest.approx(0.75, abs=0.05)  # e bohr; 1.9 D
+    weight = np.sqrt(np.repeat(data.molecule.masses, 3) * 1822.8885)
+    squared = np.linalg.eigvalsh(data.hessian / np.outer(weight, weight))[-3:]
+    assert np.sqrt(squared) * 219474.63 == pytest.approx([1635, 3830, 3940], rel=0.04)  # harmonic, measured
+
+
+def test_the_gradient_at_the_minimum_vanishes_and_elsewhere_does_not(water):
+    samples = water[0].samples
+    assert [sample.group for sample in samples] == ["minimum-0", "thermal-0-0", "thermal-0-1"]
+    assert np.abs(samples[0].gradient).max() < 3e-4
+    assert np.abs(samples[1].gradient).max() > 1e-3
+
+
+def test_multipoles_reproduce_the_potential_they_came_with(water):
+    density = water[0].densities[0]
+    r = density.esp_points[:, None] - density.xyz
+    d = np.linalg.norm(r, axis=2)
+    model = (density.charges / d).sum(1) + (np.einsum("gax,ax->ga", r, density.dipoles) / d**3).sum(1)
+    model += (np.einsum("gax,axy,gay->ga", r, density.quadrupoles, r) / d**5).sum(1)
+    assert np.linalg.norm(model - density.esp_values) < 0.06 * np.linalg.norm(density.esp_values)
+    dipole = density.charges @ density.xyz + density.dipoles.sum(axis=0)
+    assert dipole == pytest.approx(density.dipole, abs=1e-4)
+    assert density.charges.sum() == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_response_is_scaled_to_the_static_polarizability(water):
+    data = water[0]
+    assert np.trace(data.response.tensors[0]) == pytest.approx(np.trace(data.polarizability), rel=1e-6)
+    assert data.response.c6 == pytest.approx(45.3, rel=0.1)  # Margoliash and Meath 1978
+    assert data.response.dynamic[0] == pytest.approx(data.response.static[:60, :60], rel=1e-3, abs=1e-7)
+
+
+def test_a_second_call_reads_everything_from_the_store(water):
+    data, again, files = water
+    assert np.array_equal(data.hessian, again.hessian)
+    assert sum(path.stat().st_size for path in files) < 1_000_000
+
+
+def test_a_bare_cation_is_a_point_with_a_core():
+    spec = {
+        "elements": ["Li"],
+        "charge": 1,
+        "xyz_bohr": [[0.0, 0.0, 0.0]],
+        "level": {**PHYFF_2026A.density_key(), "partition_grid_level": 3},
+    }
+    density = monomer.density_from_record(spec, canonical(monomer.density_job(spec)))
+    assert density.charges.tolist() == [1.0]
+    assert density.valence_populations == pytest.approx([2.0], abs=1e-4)
+    assert monomer.optimise_job({**spec, "level": PHYFF_2026A.geometry_key()})["xyz_bohr"] == [
+        [0.0, 0.0, 0.0]
+    ]

@@ -1,0 +1,66 @@
+"""The minimiser and the symmetry of Hessians, on a spring model of methane."""
+
+import numpy as np
+import pytest
+
+from phyff.qm.optimise import OptimisationError, minimise
+from phyff.qm.symmetry import complete_hessian, operations, unique_atoms
+
+METHANE = np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 1.2
+LENGTHS = np.linalg.norm(METHANE[:, None] - METHANE, axis=2)
+
+
+def springs(xyz):
+    """Anharmonic springs between all atoms, stiffer to the centre."""
+    energy, gradient = 0.0, np.zeros_like(xyz)
+    for i in range(len(xyz)):
+        for j in range(i):
+            vector = xyz[i] - xyz[j]
+            length = np.linalg.norm(vector)
+            stretch, k = length - LENGTHS[i, j], 0.3 if 0 in (i, j) else 0.05
+            energy += k * stretch**2 - 0.1 * k * stretch**3
+            force = (2 * k * stretch - 0.3 * k * stretch**2) * vector / length
+            gradient[i] += force
+            gradient[j] -= force
+    return energy, gradient
+
+
+def numerical_hessian(xyz):
+    rows = []
+    for k in range(xyz.size):
+        moved = [xyz.copy(), xyz.copy()]
+        moved[0].flat[k] += 1e-4
+        moved[1].flat[k] -= 1e-4
+        rows.append((springs(moved[0])[1] - springs(moved[1])[1]).ravel() / 2e-4)
+    return np.array(rows)
+
+
+def test_a_distorted_geometry_relaxes_to_the_minimum_in_few_gradients():
+    start = METHANE + 0.3 * np.random.default_rng(1).normal(size=METHANE.shape)
+    found = minimise(springs, start, 0.2 * np.eye(15))
+    assert np.abs(np.linalg.norm(found.xyz[:, None] - found.xyz, axis=2) - LENGTHS).max() < 4e-3
+    assert found.evaluations < 30
+
+
+def test_a_geometry_that_does_not_settle_is_an_error():
+    with pytest.raises(OptimisationError, match="not settled"):
+        minimise(springs, 2.0 * METHANE, 0.2 * np.eye(15), max_evaluations=3)
+
+
+def test_methane_has_24_operations_and_two_kinds_of_atoms():
+    found = operations("CHHHH", METHANE)
+    assert len(found) == 24 and unique_atoms(found) == [0, 1]
+    for operation in found:
+        assert METHANE @ operation.matrix.T == pytest.approx(METHANE[list(operation.images)], abs=1e-10)
+
+
+def test_a_hessian_is_completed_from_one_atom_of_a_kind():
+    full = numerical_hessian(METHANE)
+    rows = {atom: full.reshape(5, 3, 5, 3)[atom] for atom in (0, 1)}
+    assert complete_hessian(operations("CHHHH", METHANE), rows) == pytest.approx(full, abs=1e-6)
+
+
+def test_a_molecule_without_symmetry_keeps_every_atom():
+    xyz = METHANE + 0.2 * np.random.default_rng(2).normal(size=METHANE.shape)
+    assert unique_atoms(operations("CHHHH", xyz)) == [0, 1, 2, 3, 4]
+    assert unique_atoms(operations("HF", np.array([[0.0, 0, 0], [0, 0, 1.7]]))) == [0, 1]

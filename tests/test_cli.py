@@ -1,0 +1,145 @@
+"""The commands parse, call and print; the real work behind them has its own tests."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from standin import tiny
+from typer.testing import CliRunner
+
+import phyff
+from phyff import md
+from phyff.cli import app
+
+SALTY_WATER = "water=130, Li+=3, Cl-=3"
+
+
+def invoke(*arguments: object):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_help_names_every_command():
+    text = invoke("--help").output
+    assert all(command in text for command in ("run", "build", "energy", "speed", "info"))
+
+
+@pytest.mark.parametrize("command", ["run", "build", "energy", "speed", "info"])
+def test_each_command_has_help(command):
+    assert invoke(command, "--help").exit_code == 0
+
+
+def test_the_version_is_the_packages():
+    assert invoke("--version").stdout.strip() == phyff.__version__
+
+
+def test_a_run_writes_results_and_report_and_the_same_command_finds_them_done(
+    standin_library, tmp_path, monkeypatch
+):
+    settings = tiny(cutoff_nm=0.75)
+    settings = replace(settings, stages=tuple(replace(s, ps=s.ps / 4) for s in settings.stages))
+
+    def preset(name, **changes):
+        return replace(settings, preset=name, **changes)
+
+    monkeypatch.setattr(md, "preset", preset)
+    out = tmp_path / "run"
+    command = ("run", SALTY_WATER, "--out", out, "--platform", "CPU")
+    result = invoke(*command)
+    assert result.exit_code == 0, result.output
+    assert "Density" in result.stdout and "Conductivity" in result.stdout
+    results = json.loads((out / "results.json").read_text())
+    assert results["composition"] == [
+        {"smiles": "O", "count": 130},
+        {"smiles": "[Li+]", "count": 3},
+        {"smiles": "[Cl-]", "count": 3},
+    ]
+    assert results["temperature_K"] == 298.15 and results["pressure_bar"] == 1.0
+    assert results["properties"]["density"]["unit"] == "g/cm3"
+    assert results["provenance"]["level_of_theory"] == "by hand"
+    assert results["provenance"]["simulation"]["platform"] == "CPU"
+    warnings = " ".join(results["provenance"]["warnings"])
+    assert "Li+: no dimer data" in warnings and "Molar volumes" in warnings
+    page = (out / "report.html").read_text()
+    assert "mole fraction requested" in page
+    again = invoke(*command)
+    assert again.exit_code == 0
+    assert json.loads((out / "results.json").read_text()) == results
+
+
+def test_build_of_a_species_writes_its_force_field_only(standin_library, tmp_path):
+    out = tmp_path / "water"
+    result = invoke("build", "water", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["forcefield.json"]
+    assert [s.name for s in phyff.ForceField.load(out / "forcefield.json").species] == ["water"]
+
+
+def test_build_of_a_recipe_writes_a_system_too(standin_library, tmp_path):
+    out = tmp_path / "brine"
+    result = invoke("build", "water=200, Li+=2, Cl-=2", "--out", out)
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in out.iterdir()) == ["forcefield.json", "system.xml", "topology.pdb"]
+
+
+def test_energy_prints_json(standin_library, tmp_path):
+    cluster = tmp_path / "pair.json"
+    ions = [("[Li+:1]", "Li", 0.0), ("[Cl-:1]", "Cl", 4.0)]
+    monomers = [{"smiles": s, "elements": [e], "xyz": [[x, 0.0, 0.0]]} for s, e, x in ions]
+    cluster.write_text(json.dumps({"monomers": monomers}))
+    values = {
+        engine: json.loads(invoke("energy", cluster, "--engine", engine).stdout)
+        for engine in ("torch", "drude")
+    }
+    assert values["torch"]["electrostatics"] == pytest.approx(-347.3, abs=1.0)
+    assert values["drude"] == pytest.approx(values["torch"], abs=0.02)
+    refused = invoke("energy", cluster, "--engine", "multipole")
+    assert refused.exit_code == 2 and "not available yet" in refused.stderr
+
+
+def test_speed_prints_both_rows(standin_library, monkeypatch):
+    from phyff.openmm import speed
+
+    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.05)
+    monkeypatch.setattr(speed, "WARM_UP_STEPS", 5)
+    result = invoke("speed", "water", "--atoms", 600, "--platform", "CPU")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert answer["platform"] == "CPU" and answer["device"] and abs(answer["atoms"] - 600) < 30
+    assert [row["name"] for row in answer["rows"]] == ["fixed_charge", "drude"]
+    for row in answer["rows"]:
+        assert row["ns_per_day"] == pytest.approx(86.4 * row["timestep_fs"] / row["ms_per_step"], rel=0.01)
+        assert {"valence", "permanent", "mesh", "rest"} <= set(row["terms"])
+    assert "short range" in answer["rows"][1]["terms"]
+
+
+def test_info_lists_the_library_and_shows_one_species(standin_library):
+    listing = invoke("info")
+    assert listing.exit_code == 0, listing.output
+    assert "water" in listing.stdout and "Li+" in listing.stdout
+    shown = invoke("info", "O")
+    assert "esp relative rms" in shown.stdout and "by hand" in shown.stdout
+    missing = invoke("info", "EC")
+    assert missing.exit_code == 2 and "phyff build" in missing.stderr
+
+
+def test_a_file_in_place_of_the_output_folder_is_refused(standin_library, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for command in ("run", "build"):
+        result = invoke(command, "water=200", "--out", tmp_path / "file")
+        assert result.exit_code == 2 and "give a folder" in result.stderr
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_platform_that_is_not_there_is_refused_before_anything_is_written(
+    standin_library, tmp_path, monkeypatch
+):
+    from phyff.errors import SimulationError
+    from phyff.openmm import platforms
+
+    def missing(name):
+        raise SimulationError(f"platform: {name!r} is not available here; choose one of CPU.")
+
+    monkeypatch.setattr(platforms, "platform_named", missing)
+    result = invoke("run", "water=200", "--out", tmp_path / "out", "--platform", "CUDA")
+    assert result.exit_code == 2 and "not available" in result.stderr
+    assert not (tmp_path / "out").exists()
