@@ -237,6 +237,25 @@ def speed(
 
 @app.command()
 @reports_errors
+def train(
+    fit_only: Annotated[
+        bool, typer.Option("--fit-only", help="Fit the dimer records there are; compute no new ones.")
+    ] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Processes of the quantum chemistry.")] = 2,
+) -> None:
+    """Make the library anew from quantum data: species files and the short-range model of molecules/.
+
+    Records that exist are not computed again, so it can be stopped and started at any moment.
+    """
+    from phyff.fit.training import make_library
+    from phyff.qm.level import PHYFF_2026A
+    from phyff.species.library import library_directory
+
+    make_library(library_directory(), PHYFF_2026A, workers, fit_only, _say)
+
+
+@app.command()
+@reports_errors
 def info(
     name: Annotated[
         str | None,

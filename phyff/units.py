@@ -1,4 +1,4 @@
-"""Physical constants and the one door between atomic units (phyff/qm) and nm, kJ/mol, e, ps (everywhere else).
+"""Physical constants and the one door between atomic units (phyff/qm) and nm, kJ/mol, e, ps (all the rest).
 
 Values: CODATA 2018.
 """

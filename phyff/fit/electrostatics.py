@@ -1,8 +1,9 @@
-"""Permanent electrostatics of one species: MBIS multipoles refined against the electrostatic potential, and the off-atom
-charges that carry them in the `drude` engine.
+"""Permanent electrostatics of one species: MBIS multipoles refined against the electrostatic potential, and
+the off-atom charges that carry them in the `drude` engine.
 
-Both are restrained linear least squares over all conformers (Bayly et al. 1993, doi 10.1021/j100142a004, with a ridge to
-the MBIS values); equivalent atoms share parameters and charges sum to the net charge exactly. Atomic units.
+Both are restrained linear least squares over all conformers (Bayly et al. 1993, doi 10.1021/j100142a004, with
+a ridge to the MBIS values); equivalent atoms share parameters and charges sum to the net charge exactly.
+Atomic units.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ RIDGE = 1e-4
 RIDGE_SCALES = (0.1, 0.1, 0.2)
 """e, e bohr, e bohr^2: departures from MBIS that cost one unit."""
 MOMENT_WEIGHTS = (1.0, 0.01)
-"""Rows for the molecular dipole (per e bohr) and quadrupole (per e bohr^2) against relative potential error."""
+"""Of the molecular dipole (per e bohr) and quadrupole (per e bohr^2) against relative potential error."""
 SITE_RIDGE = 1e-7
 LEAST_GAIN = 3e-4
 """Site groups that lower the relative potential error by less are not worth their cost."""
@@ -44,7 +45,7 @@ class ElectrostaticFit:
 
 
 def fit_electrostatics(
-    molecule: Molecule, densities: Sequence[MonomerDensity], weights: Sequence[float]
+    molecule: Molecule, densities: Sequence[MonomerDensity], weights: Sequence[float] | np.ndarray
 ) -> ElectrostaticFit:
     """Fit a species with its conformers' densities, each with its Boltzmann weight.
 
@@ -152,14 +153,17 @@ def _multipole_errors(
     molecule: Molecule,
     frames: Sequence[LocalFrame],
     densities: Sequence[MonomerDensity],
-    weights: Sequence[float],
+    weights: Sequence[float] | np.ndarray,
     rank: int,
     refine: bool,
 ) -> tuple[Multipoles, float, tuple[float, float]]:
     unknowns = _Unknowns.of(molecule, frames, rank)
-    prior = sum(
-        w * np.array([_mbis_value(unknowns, k, frames, d) for k in range(len(unknowns.atoms))])
-        for w, d in zip(weights, densities, strict=True)
+    prior = np.sum(
+        [
+            w * np.array([_mbis_value(unknowns, k, frames, d) for k in range(len(unknowns.atoms))])
+            for w, d in zip(weights, densities, strict=True)
+        ],
+        axis=0,
     )
     designs = [_design(unknowns, frames, d) for d in densities]
     counts = np.array(
@@ -189,7 +193,7 @@ def _mbis_value(
 
 @dataclass(frozen=True)
 class _Design:
-    """Linear maps from parameters to the potential (G, p), dipole (3, p) and quadrupole (9, p) of one conformer."""
+    """Linear maps from parameters to potential (G, p), dipole (3, p), quadrupole (9, p) of a conformer."""
 
     potential: np.ndarray
     dipole: np.ndarray
@@ -229,13 +233,13 @@ def _traceless(second_moment: np.ndarray) -> np.ndarray:
 def _restrained(
     designs: Sequence[_Design],
     densities: Sequence[MonomerDensity],
-    weights: Sequence[float],
+    weights: Sequence[float] | np.ndarray,
     prior: np.ndarray,
     ridge: np.ndarray,
     charge_counts: np.ndarray,
     charge: float,
 ) -> np.ndarray:
-    """Parameters of least squared relative potential and moment error plus ridge, with sum(counts * p) = charge."""
+    """Parameters of least squared potential and moment error plus ridge; sum(counts * p) = charge."""
     rows, targets = [np.diag(ridge)], [ridge * prior]
     for design, density, weight in zip(designs, densities, weights, strict=True):
         scale = np.sqrt(weight) / np.linalg.norm(density.esp_values)
@@ -256,15 +260,17 @@ def _restrained(
 def _errors(
     designs: Sequence[_Design],
     densities: Sequence[MonomerDensity],
-    weights: Sequence[float],
+    weights: Sequence[float] | np.ndarray,
     values: np.ndarray,
 ) -> tuple[float, tuple[float, float]]:
-    """Relative rms of the potential, then the largest dipole (D) and quadrupole (e nm^2) error over conformers."""
+    """Relative rms of the potential; largest dipole (D) and quadrupole (e nm^2) error of a conformer."""
     square, dipole, quadrupole = 0.0, 0.0, 0.0
     for design, density, weight in zip(designs, densities, weights, strict=True):
         miss = design.potential @ values - density.esp_values
         square += weight * float(miss @ miss) / float(density.esp_values @ density.esp_values)
-        dipole = max(dipole, float(np.linalg.norm(design.dipole @ values - density.dipole)) * BOHR_NM / DEBYE_E_NM)
+        dipole = max(
+            dipole, float(np.linalg.norm(design.dipole @ values - density.dipole)) * BOHR_NM / DEBYE_E_NM
+        )
         wrong = design.quadrupole @ values - density.quadrupole.ravel()
         quadrupole = max(quadrupole, float(np.linalg.norm(wrong)) * BOHR_NM**2)
     return float(np.sqrt(square / sum(weights))), (dipole, quadrupole)
@@ -281,7 +287,7 @@ def _as_multipoles(
     return Multipoles(
         charges=tuple(_summing_to(stores[0], molecule.charge)),
         dipoles=tuple(tuple(row) for row in (stores[1] * BOHR_NM).tolist()),
-        quadrupoles=tuple(tuple(tuple(row) for row in t) for t in (stores[2] * BOHR_NM**2).tolist()),
+        quadrupoles=tuple((tuple(x), tuple(y), tuple(z)) for x, y, z in (stores[2] * BOHR_NM**2).tolist()),
     )
 
 
@@ -301,11 +307,11 @@ class _SiteGroup:
 def _fit_sites(
     molecule: Molecule,
     densities: Sequence[MonomerDensity],
-    weights: Sequence[float],
+    weights: Sequence[float] | np.ndarray,
     multipoles: Multipoles,
     target: float,
 ) -> tuple[DrudeCharges, float, tuple[float, float]]:
-    """Greedy choice of site groups, cheapest sufficient set: stops when within SITE_EXCESS of the multipoles."""
+    """Greedy choice of the cheapest sufficient site groups: stops within SITE_EXCESS of the multipoles."""
     chosen: list[_SiteGroup] = []
     candidates = _candidates(molecule, densities[0].xyz * BOHR_NM)
 
@@ -323,7 +329,9 @@ def _fit_sites(
             break
         chosen, best = [*chosen, group], trial
         for k, placed in enumerate(chosen):  # the others may now sit better elsewhere
-            moves = [[*chosen[:k], other, *chosen[k + 1 :]] for other in candidates if other.name == placed.name]
+            moves = [
+                [*chosen[:k], other, *chosen[k + 1 :]] for other in candidates if other.name == placed.name
+            ]
             moved = min(moves, key=lambda groups: fit(groups)[1])
             chosen, best = moved, fit(moved)
     charges, error, moments = best
@@ -335,7 +343,7 @@ def _fit_sites(
 def _charges_for(
     molecule: Molecule,
     densities: Sequence[MonomerDensity],
-    weights: Sequence[float],
+    weights: Sequence[float] | np.ndarray,
     multipoles: Multipoles,
     groups: Sequence[_SiteGroup],
 ) -> tuple[DrudeCharges, float, tuple[float, float]]:
@@ -379,8 +387,8 @@ SiteMaker = Callable[[Molecule, int, np.ndarray, float], list[ChargeSite]]
 
 
 def _candidates(molecule: Molecule, xyz: np.ndarray) -> list[_SiteGroup]:
-    """Places where off-atom charge may help: along bonds of terminal atoms, lone pairs, above planar centres, each at
-    several distances from its atom."""
+    """Places where off-atom charge may help: along bonds of terminal atoms, lone pairs, above planar centres,
+    each at several distances from its atom."""
     groups = []
     for label in sorted(set(molecule.symmetry_classes)):
         members = [i for i, s in enumerate(molecule.symmetry_classes) if s == label]
@@ -455,13 +463,26 @@ def _pi_pairs(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -
     return [_out_of_plane((atom, *bonded[:2]), (0.0, 0.0, sign * height)) for sign in (1.0, -1.0)]
 
 
+def _threefold_axis(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -> list[ChargeSite]:
+    """On the axis of a methyl-like atom, away from its one different neighbour (distance > 0) or towards it."""
+    bonded = molecule.neighbours(atom)
+    classes = [molecule.symmetry_classes[k] for k in bonded]
+    single = [k for k, label in zip(bonded, classes, strict=True) if classes.count(label) == 1]
+    if len(bonded) != 4 or len(single) != 1 or len(set(classes)) != 2:
+        return []
+    a = distance / float(np.linalg.norm(xyz[atom] - xyz[single[0]]))
+    return [_average((atom, single[0]), (1 + a, -a))]
+
+
 def _average(atoms: tuple[int, ...], weights: tuple[float, ...]) -> ChargeSite:
     rounded = [round(w, 9) for w in weights[1:]]
     return ChargeSite(kind="average", atoms=atoms, weights=(1.0 - sum(rounded), *rounded), charge=0.0)
 
 
 def _out_of_plane(atoms: tuple[int, ...], weights: tuple[float, ...]) -> ChargeSite:
-    return ChargeSite(kind="out-of-plane", atoms=atoms, weights=tuple(round(w, 9) for w in weights), charge=0.0)
+    return ChargeSite(
+        kind="out-of-plane", atoms=atoms, weights=tuple(round(w, 9) for w in weights), charge=0.0
+    )
 
 
 _SITE_MAKERS: dict[str, tuple[SiteMaker, tuple[float, ...]]] = {
@@ -469,6 +490,7 @@ _SITE_MAKERS: dict[str, tuple[SiteMaker, tuple[float, ...]]] = {
     "side pairs": (_side_pairs, (0.02, 0.03, 0.045, 0.06)),
     "bisector": (_bisector, (-0.04, -0.02, 0.02, 0.035, 0.05)),
     "out-of-plane pairs": (_out_of_plane_pairs, (0.02, 0.03, 0.045, 0.06)),
+    "threefold axis": (_threefold_axis, (-0.07, -0.05, -0.03, 0.03, 0.05, 0.07)),
     "pi pairs": (_pi_pairs, (0.03, 0.05, 0.07)),
 }
 """Kinds of sites and their distances from the atom, nm."""

@@ -1,9 +1,10 @@
 """Polarizabilities and dispersion coefficients of one species from its linear response.
 
-Isotropic atomic polarizabilities (hydrogens folded into their neighbours) that interact through Thole's exponential
-screening (1981, doi 10.1016/0301-0104(81)85176-2), as oscillators of OpenMM's DrudeForce do, are fitted to the
-molecular tensor and to the point-to-point response; the same fit at imaginary frequencies distributes the
-Casimir-Polder C6. C8 and C10 follow the ratios of Starkschall and Gordon (1972, doi 10.1063/1.1676988). Atomic units.
+Isotropic atomic polarizabilities (hydrogens folded into their neighbours) that interact through Thole's
+exponential screening (1981, doi 10.1016/0301-0104(81)85176-2), as oscillators of OpenMM's DrudeForce do, are
+fitted to the molecular tensor and to the point-to-point response; the same fit at imaginary frequencies
+distributes the Casimir-Polder C6. C8 and C10 follow the ratios of Starkschall and Gordon (1972, doi
+10.1063/1.1676988). Atomic units.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def slater_of(data: MonomerData) -> Slater:
 
 
 def molecular_tensor(xyz: np.ndarray, alpha: np.ndarray, thole: float) -> np.ndarray:
-    """(3, 3) polarizability of coupled atoms at xyz (k, 3) with polarizabilities alpha (k,), any consistent unit."""
+    """(3, 3) polarizability of coupled atoms at xyz (k, 3) with alpha (k,), in any consistent unit."""
     inverse = np.linalg.inv(_coupling(xyz, alpha, thole))
     k = len(alpha)
     return inverse.reshape(k, 3, k, 3).sum(axis=(0, 2))

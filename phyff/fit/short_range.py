@@ -1,9 +1,9 @@
 """Short-range amplitudes of atom classes, fitted component by component to dimer energy decompositions.
 
-The four energies of a dimer minus what the monomers' own parameters already give (Coulomb, oscillators, dispersion) are
-fitted by sums of products of class amplitudes (Van Vleet et al. 2016, 10.1021/acs.jctc.6b00209): penetration against
-electrostatics, exchange, charge transfer against induction; one width per class is shared by all three. No
-experimental number enters. kJ/mol and nm.
+The four energies of a dimer minus what the monomers' own parameters already give (Coulomb, oscillators,
+dispersion) are fitted by sums of products of class amplitudes (Van Vleet et al. 2016, doi
+10.1021/acs.jctc.6b00209): penetration against electrostatics, exchange, charge transfer against induction;
+one width per class is shared by all three. No experimental number enters. kJ/mol and nm.
 """
 
 from __future__ import annotations
@@ -14,12 +14,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import least_squares
+from scipy.optimize import least_squares, minimize_scalar
 
 from phyff.errors import FitError
-from phyff.model.cluster import Cluster, dispersion_energy, oscillator_energy, permanent_energy, relaxed_displacements
+from phyff.model.cluster import (
+    PARTS,
+    Cluster,
+    dispersion_energy,
+    oscillator_energy,
+    permanent_energy,
+    relaxed_displacements,
+)
 from phyff.model.pairs import COMPONENTS
-from phyff.model.parameters import FALLBACK, ShortRange, ShortRangeClass, SpeciesTensors, species_tensors
+from phyff.model.parameters import (
+    FALLBACK,
+    START_DAMPING,
+    ShortRange,
+    ShortRangeClass,
+    SpeciesTensors,
+    species_tensors,
+)
 from phyff.species.parameters import SpeciesParameters
 
 CLASS_LEVEL = 1
@@ -31,17 +45,22 @@ FLOOR = 1.0
 RELATIVE = 0.03
 RIDGE = 0.15
 """Pull of log factors to the mean of their component, and of log widths to zero."""
-WIDTH_RIDGE = 2.0
+WIDTH_RIDGE = 5.0
 TARGETS = {"exchange": "exchange", "penetration": "electrostatics", "charge_transfer": "induction"}
 SIGNS = {"exchange": 1.0, "penetration": -1.0, "charge_transfer": -1.0}
+WALL_SHARES = {1: 0.75, 2: 0.5}
+WALL_WEIGHT = 30.0
+"""Penetration and charge-transfer factors stay below these shares of their class's exchange factor (weight of the
+penalty on the logarithm). The squares sum to less than one, so any pair of classes, seen together or not, repels."""
 SIGNED = (1, 2)
-"""Components whose factor is negative for bare cations: a cation sits inside its neighbour's density, where the point
-charges overshoot electrostatics and the oscillators overshoot induction, so both corrections repel there."""
+"""Components whose factor is negative for bare cations: a cation sits inside its neighbour's density, where
+the point charges overshoot electrostatics and the oscillators overshoot induction, so both corrections repel
+there."""
 
 
 @dataclass(frozen=True)
 class DimerPoint:
-    """One decomposed dimer: species names, positions (n, 3) nm, components in kJ/mol, and the scan it belongs to."""
+    """One decomposed dimer: species names, positions (n, 3) nm, components in kJ/mol, and its scan."""
 
     names: tuple[str, str]
     xyz: tuple[np.ndarray, np.ndarray]
@@ -68,9 +87,10 @@ def fit_short_range(
     points: Sequence[DimerPoint],
     damping: float,
     damping_alpha: Mapping[str, float],
+    dispersion_width: float,
     provenance: Mapping[str, Any],
 ) -> ShortRange:
-    """Class factors that reproduce the points; every third scan is kept out of a trial fit to measure the error.
+    """Class factors that reproduce the points; every third scan is left out of a trial fit, for the error.
 
     Raises:
         FitError: there are no points.
@@ -78,7 +98,7 @@ def fit_short_range(
     if not points:
         raise FitError("The short-range fit has no dimer data; run 'phyff train' first.")
     labels = sorted({s.atom_classes[i][CLASS_LEVEL] for s in species.values() for i in range(s.n_atoms)})
-    unit = _blank(labels, damping, damping_alpha)
+    unit = _blank(labels, damping, damping_alpha, dispersion_width)
     tensors = {name: species_tensors(s, unit) for name, s in species.items()}
     index = {
         name: np.array([labels.index(s.atom_classes[i][CLASS_LEVEL]) for i in range(s.n_atoms)])
@@ -88,7 +108,9 @@ def fit_short_range(
     held_out = [_is_held_out(point.scan) for point in points]
     trial = _solve([row for row, out in zip(rows, held_out, strict=True) if not out], len(labels))
     final = _solve(rows, len(labels))
-    counts = [int(sum(np.any((row.first == k) | (row.second == k)) for row in rows)) for k in range(len(labels))]
+    counts = [
+        int(sum(np.any((row.first == k) | (row.second == k)) for row in rows)) for k in range(len(labels))
+    ]
     quality = {
         "in_sample": _report(points, rows, final),
         "held_out_scans": _report(
@@ -116,14 +138,31 @@ def fit_short_range(
         classes=classes,
         damping=damping,
         damping_alpha=dict(damping_alpha),
+        dispersion_width=dispersion_width,
         quality=quality,
         provenance=dict(provenance),
     )
 
 
+def fit_dispersion_width(points: Sequence[DimerPoint], species: Mapping[str, SpeciesParameters]) -> float:
+    """Factor on the MBIS exponents in the damping of dispersion that brings it closest to the dimers' dispersion."""
+
+    def error(width: float) -> float:
+        model = _blank([], START_DAMPING, {}, width)
+        tensors = {name: species_tensors(s, model) for name, s in species.items()}
+        total = 0.0
+        for point in points:
+            cluster = _cluster(point, tensors)
+            miss = float(dispersion_energy(cluster)) - point.components["dispersion"]
+            total += (_softening(point) * miss / (FLOOR + RELATIVE * abs(point.components["dispersion"]))) ** 2
+        return total
+
+    return float(minimize_scalar(error, bounds=(0.4, 1.2), method="bounded", options={"xatol": 1e-3}).x)
+
+
 def residual_targets(point: DimerPoint, tensors: Mapping[str, SpeciesTensors]) -> dict[str, float]:
-    """What is left of each component for the short range: QM minus Coulomb, oscillators and (for exchange) nothing."""
-    cluster = Cluster.of([tensors[n] for n in point.names], [torch.tensor(x) for x in point.xyz])
+    """What each component leaves to the short range: QM minus Coulomb, oscillators, nothing (exchange)."""
+    cluster = _cluster(point, tensors)
     polarization = oscillator_energy(cluster, relaxed_displacements(cluster))
     return {
         "exchange": point.components["exchange"],
@@ -133,9 +172,28 @@ def residual_targets(point: DimerPoint, tensors: Mapping[str, SpeciesTensors]) -
     }
 
 
-def _blank(labels: Sequence[str], damping: float, damping_alpha: Mapping[str, float]) -> ShortRange:
+def _cluster(point: DimerPoint, tensors: Mapping[str, SpeciesTensors]) -> Cluster:
+    return Cluster.of([tensors[n] for n in point.names], [torch.tensor(x) for x in point.xyz])
+
+
+def _total(point: DimerPoint) -> float:
+    return sum(point.components[name] for name in PARTS)
+
+
+def _softening(point: DimerPoint) -> float:
+    return SOFT_ENERGY / max(SOFT_ENERGY, _total(point))
+
+
+def _blank(
+    labels: Sequence[str], damping: float, damping_alpha: Mapping[str, float], dispersion_width: float = 1.0
+) -> ShortRange:
     one = ShortRangeClass(exchange=1.0, penetration=1.0, charge_transfer=1.0)
-    return ShortRange(classes={label: one for label in [*labels, FALLBACK]}, damping=damping, damping_alpha=dict(damping_alpha))
+    return ShortRange(
+        classes={label: one for label in [*labels, FALLBACK]},
+        damping=damping,
+        damping_alpha=dict(damping_alpha),
+        dispersion_width=dispersion_width,
+    )
 
 
 def _row(point: DimerPoint, tensors: Mapping[str, SpeciesTensors], index: Mapping[str, np.ndarray]) -> _Row:
@@ -144,8 +202,7 @@ def _row(point: DimerPoint, tensors: Mapping[str, SpeciesTensors], index: Mappin
     r = np.linalg.norm(point.xyz[0][:, None] - point.xyz[1][None], axis=2)
     residual = residual_targets(point, tensors)
     targets = np.array([SIGNS[name] * residual[name] for name in COMPONENTS])
-    total = sum(point.components[k] for k in ("electrostatics", "exchange", "induction", "dispersion"))
-    soften = SOFT_ENERGY / max(SOFT_ENERGY, total)
+    soften = _softening(point)
     scale = np.array([FLOOR + RELATIVE * abs(point.components[TARGETS[name]]) for name in COMPONENTS])
     return _Row(
         r=r.ravel(),
@@ -153,7 +210,9 @@ def _row(point: DimerPoint, tensors: Mapping[str, SpeciesTensors], index: Mappin
         second=np.tile(b, len(a)),
         exponents=np.outer(first.exponents.numpy(), second.exponents.numpy()).ravel(),
         overlaps=np.outer(first.amplitudes[0].numpy(), second.amplitudes[0].numpy()).ravel(),
-        signs=np.full(r.size, float(np.prod([-1.0 if _is_bare_cation(tensors[n]) else 1.0 for n in point.names]))),
+        signs=np.full(
+            r.size, float(np.prod([-1.0 if _is_bare_cation(tensors[n]) else 1.0 for n in point.names]))
+        ),
         targets=targets,
         weights=soften / scale,
     )
@@ -175,15 +234,15 @@ class _Pairs:
     @classmethod
     def of(cls, rows: Sequence[_Row]) -> _Pairs:
         number = np.repeat(np.arange(len(rows)), [len(row.r) for row in rows])
-        columns = (
-            np.concatenate([getattr(row, name) for row in rows])
+        columns = {
+            name: np.concatenate([getattr(row, name) for row in rows])
             for name in ("r", "first", "second", "exponents", "overlaps", "signs")
-        )
-        return cls(number, *columns, n_rows=len(rows))
+        }
+        return cls(row=number, n_rows=len(rows), **columns)
 
     def predict(self, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Magnitudes (rows, 3) of the components for log factors (4, classes), three amplitudes and the width, and
-        their derivatives (rows, 3, 4, classes)."""
+        """Magnitudes (rows, 3) of the components for log factors (4, classes), three amplitudes and the
+        width, and their derivatives (rows, 3, 4, classes)."""
         n_classes = factors.shape[1]
         width = 0.5 * (factors[3, self.first] + factors[3, self.second])
         x = np.minimum(self.exponents * np.exp(width) * self.r, 60.0)
@@ -199,7 +258,9 @@ class _Pairs:
             values[:, c] = np.bincount(self.row, strength * overlap, self.n_rows)
             for end in (self.first, self.second):
                 slot = self.row * n_classes + end
-                derivatives[:, c, c] += np.bincount(slot, strength * overlap, self.n_rows * n_classes).reshape(-1, n_classes)
+                derivatives[:, c, c] += np.bincount(
+                    slot, strength * overlap, self.n_rows * n_classes
+                ).reshape(-1, n_classes)
                 derivatives[:, c, 3] += np.bincount(
                     slot, 0.5 * strength * slope, self.n_rows * n_classes
                 ).reshape(-1, n_classes)
@@ -222,16 +283,30 @@ def _solve(rows: Sequence[_Row], n_classes: int) -> np.ndarray:
     ridge[: 3 * n_classes, : 3 * n_classes] = RIDGE * centring
     ridge[3 * n_classes :, 3 * n_classes :] = WIDTH_RIDGE * np.eye(n_classes)
 
+    wall = np.zeros((2 * n_classes, 4 * n_classes))
+    for c in WALL_SHARES:
+        rows_of_wall = np.arange(n_classes) + (c - 1) * n_classes
+        wall[rows_of_wall, np.arange(n_classes) + c * n_classes] = WALL_WEIGHT
+        wall[rows_of_wall, np.arange(n_classes)] = -WALL_WEIGHT
+
+    limits = np.repeat([np.log(WALL_SHARES[1]), np.log(WALL_SHARES[2])], n_classes)
+
+    def excess(flat: np.ndarray) -> np.ndarray:
+        return wall @ flat - WALL_WEIGHT * limits
+
     def residuals(flat: np.ndarray) -> np.ndarray:
         values, _ = pairs.predict(flat.reshape(4, n_classes))
-        return np.concatenate([(weights * (values - targets)).ravel(), ridge @ flat])
+        return np.concatenate(
+            [(weights * (values - targets)).ravel(), ridge @ flat, np.maximum(excess(flat), 0.0)]
+        )
 
     def jacobian(flat: np.ndarray) -> np.ndarray:
         _, derivatives = pairs.predict(flat.reshape(4, n_classes))
-        return np.vstack([(weights[:, :, None, None] * derivatives).reshape(targets.size, -1), ridge])
+        hinge = wall * (excess(flat) > 0)[:, None]
+        return np.vstack([(weights[:, :, None, None] * derivatives).reshape(targets.size, -1), ridge, hinge])
 
     lower, upper = np.full((4, n_classes), -8.0), np.full((4, n_classes), 12.0)
-    lower[3], upper[3] = np.log(0.4), np.log(1.4)
+    lower[3], upper[3] = np.log(0.5), np.log(1.3)
     inside = np.clip(start, lower + 1e-3, upper - 1e-3).ravel()
     found = least_squares(residuals, inside, jacobian, bounds=(lower.ravel(), upper.ravel()), loss="soft_l1")
     return found.x.reshape(4, n_classes)
@@ -245,7 +320,9 @@ def _is_held_out(scan: str) -> bool:
     return int(scan.rsplit("#", 1)[1]) % 3 == 2
 
 
-def _report(points: Sequence[DimerPoint], rows: Sequence[_Row], factors: np.ndarray) -> dict[str, dict[str, float]]:
+def _report(
+    points: Sequence[DimerPoint], rows: Sequence[_Row], factors: np.ndarray
+) -> dict[str, dict[str, float]]:
     """Root mean square errors by pair of species, of bound points (total < 0) and all, by component."""
     if not rows:
         return {}
@@ -253,7 +330,7 @@ def _report(points: Sequence[DimerPoint], rows: Sequence[_Row], factors: np.ndar
     errors: dict[str, list[tuple[bool, np.ndarray]]] = {}
     for point, row, own in zip(points, rows, predicted, strict=True):
         signed = np.array([SIGNS[name] for name in COMPONENTS]) * (own - row.targets)
-        total = sum(point.components[k] for k in ("electrostatics", "exchange", "induction", "dispersion"))
+        total = _total(point)
         errors.setdefault(" + ".join(point.names), []).append((total < 0, signed))
     report = {}
     for pair, values in errors.items():
@@ -265,8 +342,10 @@ def _report(points: Sequence[DimerPoint], rows: Sequence[_Row], factors: np.ndar
     return report
 
 
-def _coarser(classes: Mapping[str, ShortRangeClass], species: Mapping[str, SpeciesParameters]) -> dict[str, ShortRangeClass]:
-    """Fallback classes for coarser labels and for everything: geometric means, weighted by the data behind each."""
+def _coarser(
+    classes: Mapping[str, ShortRangeClass], species: Mapping[str, SpeciesParameters]
+) -> dict[str, ShortRangeClass]:
+    """Fallback classes for coarser labels and for everything: geometric means weighted by the data behind."""
     members: dict[str, dict[str, ShortRangeClass]] = {FALLBACK: dict(classes)}
     for s in species.values():
         for labels in s.atom_classes:

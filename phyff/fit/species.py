@@ -1,4 +1,4 @@
-"""From a SMILES to a fitted species file: monomer quantum chemistry, then every term of the molecule in turn."""
+"""From a SMILES to a fitted species file: monomer quantum chemistry, then each term of the molecule."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from phyff.units import BOHR_NM, GAS_CONSTANT, HARTREE_KJ
 
 TEMPERATURE = 298.15
 """K, of the Boltzmann weights of conformers."""
+LEAST_SHARE = 0.1
+"""Least weight of a conformer in the charge fit: rare in the gas phase is not rare beside an ion."""
 
 
 def build_species(
@@ -39,13 +41,15 @@ def build_species(
 ) -> SpeciesParameters:
     """Compute what the store lacks and fit all terms of a species.
 
-    short_range: the class model whose non-bonded energy inside the molecule is taken off before the valence fit; None
-    leaves only charges and dispersion there (used before any class model exists).
+    short_range: the class model whose non-bonded energy inside the molecule is taken off before the valence
+    fit; None leaves only charges and dispersion there (used before any class model exists).
 
     Raises:
         JobError, MonomerError, FitError: quantum chemistry or a fit failed.
     """
-    return fit_species(name, monomer_records(Molecule.from_smiles(smiles), level, store, workers), short_range)
+    return fit_species(
+        name, monomer_records(Molecule.from_smiles(smiles), level, store, workers), short_range
+    )
 
 
 def fit_species(name: str, data: MonomerData, short_range: ShortRange | None) -> SpeciesParameters:
@@ -58,7 +62,8 @@ def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
     """Electrostatics, polarizability, dispersion and Slater widths; valence terms are still empty."""
     molecule = data.molecule
     weights = boltzmann_weights(data.energies)
-    electrostatics = fit_electrostatics(molecule, data.densities, weights)
+    shares = np.maximum(weights, LEAST_SHARE)
+    electrostatics = fit_electrostatics(molecule, data.densities, shares / shares.sum())
     response = fit_response(data)
     return SpeciesParameters(
         name=name,
@@ -78,7 +83,9 @@ def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
         quality={"electrostatics": electrostatics.quality, "response": response.quality},
         provenance={
             "level_of_theory": data.level.to_dict(),
-            "versions": {package: version(package) for package in ("pyscf", "numpy", "scipy", "rdkit", "tblite")},
+            "versions": {
+                package: version(package) for package in ("pyscf", "numpy", "scipy", "rdkit", "tblite")
+            },
             "python": platform.python_version(),
             "date": datetime.now(UTC).date().isoformat(),
             "command": f"phyff build '{molecule.smiles}'",

@@ -1,4 +1,4 @@
-"""The short-range training set: which pairs are scanned, their records, and the fit that turns them into a class model."""
+"""The short-range training set: which pairs are scanned, their records, the fit of a class model."""
 
 from __future__ import annotations
 
@@ -10,22 +10,56 @@ from pathlib import Path
 import numpy as np
 
 from phyff.errors import FitError
-from phyff.fit.short_range import DimerPoint, fit_short_range
+from phyff.fit.short_range import DimerPoint, fit_dispersion_width, fit_short_range
+from phyff.fit.species import fit_nonbonded, with_valence
 from phyff.model.parameters import HYDROGEN_DAMPING_ALPHA, START_DAMPING, ShortRange
 from phyff.qm.dimers import RANKS, Partner, scan_jobs
 from phyff.qm.executor import Job, run_jobs
 from phyff.qm.level import LevelOfTheory
+from phyff.qm.monomer import monomer_records
 from phyff.qm.store import RecordStore, read_record
+from phyff.species.library import find
+from phyff.species.molecule import Molecule
 from phyff.species.parameters import SpeciesParameters
 
 CORE = ("EC", "DMC", "Li+", "PF6-")
 """Species whose pairs are all scanned."""
+LIBRARY = (*CORE, "Na+", "K+")
+"""Species whose files come with the package."""
 SCANNED_CONFORMERS, SCANNED_WINDOW = 2, 15.0
 """How many conformers of a species the scans use, and up to what energy (kJ/mol)."""
 SCAN_ORDER = ((0, 2), (4,), (1,), (5,), (3,), (6,))
 """Scans run in these rounds over all pairs, so that an interrupted run leaves an even set."""
 CATION_DAMPING_ALPHAS = (2.8e-5, 2e-4, 4e-4, 8e-4, 1.2e-3, 1.7e-3, 2.3e-3, 3e-3, 4e-3)
-"""nm^3 tried as the size of a cation in the damping formula (DESIGN.md section 4: it may depend on the cation class)."""
+"""nm^3 tried as the size of a cation in the damping formula (DESIGN.md section 4: each may have its own)."""
+
+
+def make_library(
+    folder: Path, level: LevelOfTheory, workers: int, fit_only: bool, say: Callable[[str], None] = print
+) -> None:
+    """Everything in `folder` (molecules/) from quantum data: species files and short_range.json. Records are kept in
+    folder/records; what is there is not computed again.
+
+    fit_only: fit the dimer records there are, compute none.
+    Raises:
+        JobError, FitError: a calculation or a fit failed.
+    """
+    store = RecordStore(folder / "records")
+    data = {}
+    for name, smiles in map(find, LIBRARY):
+        say(f"{name}: monomer quantum chemistry, records in {store.root}")
+        data[name] = monomer_records(Molecule.from_smiles(smiles), level, store, workers)
+    species = {name: fit_nonbonded(name, own) for name, own in data.items()}
+    if not fit_only:
+        run_dimers([species[name] for name in CORE], level, store, workers)
+    core = {name: species[name] for name in CORE}
+    model = train(load_points(store.root / "dimer", core), core, level, say)
+    for name, own in data.items():
+        fitted = with_valence(species[name], own, model) if own.molecule.n_atoms > 1 else species[name]
+        fitted.save(folder / f"{name}.json")
+        say(f"{name}: written to {folder / f'{name}.json'}")
+    (folder / "short_range.json").write_text(model.model_dump_json(indent=1) + "\n")
+    say(f"short range: written to {folder / 'short_range.json'}")
 
 
 def dimer_jobs(species: Sequence[SpeciesParameters], level: LevelOfTheory) -> list[list[Job]]:
@@ -40,7 +74,9 @@ def dimer_jobs(species: Sequence[SpeciesParameters], level: LevelOfTheory) -> li
     return [[job for own in jobs for job in own if job.spec["scan"] in group] for group in SCAN_ORDER]
 
 
-def run_dimers(species: Sequence[SpeciesParameters], level: LevelOfTheory, store: RecordStore, workers: int) -> None:
+def run_dimers(
+    species: Sequence[SpeciesParameters], level: LevelOfTheory, store: RecordStore, workers: int
+) -> None:
     """Compute what the store lacks of the training set; can be stopped and started again at any time."""
     for number, jobs in enumerate(dimer_jobs(species, level), start=1):
         run_jobs(jobs, store, workers, f"dimers, round {number} of {len(SCAN_ORDER)}")
@@ -61,8 +97,12 @@ def load_points(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[
         if all(side["smiles"] in names for side in sides):
             pair = (names[sides[0]["smiles"]], names[sides[1]["smiles"]])
             xyz = tuple(np.array(side["xyz_angstrom"]) * 0.1 for side in sides)
-            components = {k: record[k] for k in ("electrostatics", "exchange", "induction", "dispersion", "total")}
-            points.append(DimerPoint(pair, (xyz[0], xyz[1]), components, f"{pair[0]}+{pair[1]}#{spec['scan']}"))
+            components = {
+                k: record[k] for k in ("electrostatics", "exchange", "induction", "dispersion", "total")
+            }
+            points.append(
+                DimerPoint(pair, (xyz[0], xyz[1]), components, f"{pair[0]}+{pair[1]}#{spec['scan']}")
+            )
     return points
 
 
@@ -72,7 +112,7 @@ def train(
     level: LevelOfTheory,
     say: Callable[[str], None] = print,
 ) -> ShortRange:
-    """Fit the class model, with the size of bare cations in the damping formula chosen by the induction error.
+    """Fit the class model; the size of bare cations in the damping formula is chosen by the induction error.
 
     Raises:
         FitError: there are no points.
@@ -85,7 +125,11 @@ def train(
         "date": datetime.now(UTC).date().isoformat(),
         "pairs": sorted({" + ".join(p.names) for p in points}),
     }
-    cations = sorted({p for point in points for p in point.names if species[p].charge > 0 and species[p].n_atoms == 1})
+    cations = sorted(
+        {p for point in points for p in point.names if species[p].charge > 0 and species[p].n_atoms == 1}
+    )
+    width = fit_dispersion_width(points, species)
+    say(f"dispersion damping: {width:.3f} of the MBIS exponents")
     alphas: dict[str, float] = {"H": HYDROGEN_DAMPING_ALPHA}
     for cation in cations:
         own = [p for p in points if cation in p.names and min(species[n].charge for n in p.names) <= 0]
@@ -94,11 +138,15 @@ def train(
         known = {n: species[n] for p in own for n in p.names}
         errors = {}
         for alpha in CATION_DAMPING_ALPHAS:
-            model = fit_short_range(known, own, START_DAMPING, {**alphas, species[cation].elements[0]: alpha}, provenance)
+            trial = {**alphas, species[cation].elements[0]: alpha}
+            model = fit_short_range(known, own, START_DAMPING, trial, width, provenance)
             errors[alpha] = _induction_error(model)
-            say(f"{cation}: damping size {alpha * 1e3:.3f} A^3 gives an induction rms of {errors[alpha]:.2f} kJ/mol")
+            say(
+                f"{cation}: damping size {alpha * 1e3:.3f} A^3 gives "
+                f"an induction rms of {errors[alpha]:.2f} kJ/mol"
+            )
         alphas[species[cation].elements[0]] = min(errors, key=lambda a: errors[a])
-    return fit_short_range(species, points, START_DAMPING, alphas, provenance)
+    return fit_short_range(species, points, START_DAMPING, alphas, width, provenance)
 
 
 def _induction_error(model: ShortRange) -> float:

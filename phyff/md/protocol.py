@@ -172,7 +172,7 @@ def _stages(
 
 PRESETS: dict[str, Settings] = {
     #                                     ps: warmup  mix  equilibrate  density  settle  transport  replicas
-    "quick": Settings("quick", 500, _stages(2.0, 6.0, 12.0, 24.0, 2.0, 16.0)),
+    "quick": Settings("quick", 500, _stages(2.0, 5.0, 9.0, 20.0, 1.0, 12.0)),
     "standard": Settings(
         "standard", 1500, _stages(5.0, 100.0, 150.0, 500.0, 20.0, 2000.0), log_ps=0.2, frame_ps=0.2
     ),

@@ -1,7 +1,8 @@
-"""Interaction energy of rigid monomers in vacuum, component by component: the reference the OpenMM engines are held to.
+"""Interaction energy of rigid monomers in vacuum by components: the reference the OpenMM engines are held to.
 
-Electrostatics is the Coulomb energy of permanent charges on atoms and sites plus charge penetration; induction the
-relaxation of charge-on-spring oscillators (Lamoureux and Roux 2003, doi 10.1063/1.1589749) plus charge transfer.
+Electrostatics is the Coulomb energy of permanent charges on atoms and sites plus charge penetration;
+induction the relaxation of charge-on-spring oscillators (Lamoureux and Roux 2003, doi 10.1063/1.1589749) plus
+charge transfer.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Cluster:
         """From the positions (n, 3), nm, of each monomer."""
         sizes = [len(x) for x in xyz]
         offsets = tuple(sum(sizes[:i]) for i in range(len(sizes)))
-        return cls(torch.cat(list(xyz)), torch.repeat_interleave(torch.tensor(sizes)), tuple(species), offsets)
+        return cls(
+            torch.cat(list(xyz)), torch.repeat_interleave(torch.tensor(sizes)), tuple(species), offsets
+        )
 
     def column(self, name: str) -> Tensor:
         """A per-atom parameter of all molecules, atoms last."""
@@ -98,7 +101,9 @@ def site_positions(sites: Sequence[ChargeSite], xyz: Tensor) -> Tensor:
         else:
             first, second = corner[1] - corner[0], corner[2] - corner[0]
             along, beside, normal = site.weights
-            rows.append(corner[0] + along * first + beside * second + normal * torch.linalg.cross(first, second))
+            rows.append(
+                corner[0] + along * first + beside * second + normal * torch.linalg.cross(first, second)
+            )
     return torch.stack(rows) if rows else xyz.new_zeros((0, 3))  # type: ignore[arg-type]
 
 
@@ -120,15 +125,15 @@ def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:
 def dispersion_energy(cluster: Cluster) -> Tensor:
     """Damped C6, C8, C10 between atoms of different molecules."""
     i, j = cluster.atom_pairs()
-    b = cluster.column("exponents")
+    b = cluster.column("damping_exponents")
     c6, c8, c10 = (cluster.column(name) for name in ("c6", "c8", "c10"))
     r = _distance(cluster.atoms[i], cluster.atoms[j])
     return damped_dispersion(r, b[i] * b[j], c6[i] * c6[j], c8[i] * c8[j], c10[i] * c10[j]).sum()
 
 
 def oscillator_energy(cluster: Cluster, displacements: Tensor) -> Tensor:
-    """Energy of oscillators displaced by (K, 3) nm over undisplaced ones: springs, the field of other molecules' charges
-    and of all other oscillators."""
+    """Energy of oscillators displaced by (K, 3) nm over undisplaced ones: springs, the field of other
+    molecules' charges and of all other oscillators."""
     parents, mobile = cluster.oscillators()
     if not len(parents):
         return torch.zeros((), dtype=torch.float64)
@@ -147,21 +152,28 @@ def oscillator_energy(cluster: Cluster, displacements: Tensor) -> Tensor:
 
     i, j = Cluster._between(cluster.molecule[parent], cluster.molecule[parent])
     r = _distance(ends[i], ends[j])
-    between = (thole_screening(r / (widths[parent[i]] * widths[parent[j]])) * coulomb(charge[i], charge[j], r)).sum()
+    between = (
+        thole_screening(r / (widths[parent[i]] * widths[parent[j]])) * coulomb(charge[i], charge[j], r)
+    ).sum()
     return spring + field + between + _within_molecules(cluster, ends, charge, parent)
 
 
 def _within_molecules(cluster: Cluster, ends: Tensor, charge: Tensor, parent: Tensor) -> Tensor:
-    alpha, thole = cluster.column("alpha"), torch.cat([s.alpha.new_full(s.alpha.shape, s.thole) for s in cluster.species])
+    alpha, thole = (
+        cluster.column("alpha"),
+        torch.cat([s.alpha.new_full(s.alpha.shape, s.thole) for s in cluster.species]),
+    )
     alpha, thole = torch.cat([alpha, alpha]), torch.cat([thole, thole])
     same = cluster.molecule[parent][:, None] == cluster.molecule[parent][None]
     i, j = torch.nonzero(same & (parent[:, None] < parent[None])).T
     r = _distance(ends[i], ends[j])
-    return (thole_screening(thole[i] * r / (alpha[i] * alpha[j]) ** (1 / 6)) * coulomb(charge[i], charge[j], r)).sum()
+    return (
+        thole_screening(thole[i] * r / (alpha[i] * alpha[j]) ** (1 / 6)) * coulomb(charge[i], charge[j], r)
+    ).sum()
 
 
 def relaxed_displacements(cluster: Cluster) -> Tensor:
-    """(K, 3) displacements, nm, at which every oscillator is in equilibrium (fixed point with Anderson mixing).
+    """(K, 3) displacements, nm, with every oscillator in equilibrium (fixed point with Anderson mixing).
 
     Raises:
         SimulationError: no convergence within MAX_ITERATIONS.
@@ -179,7 +191,9 @@ def relaxed_displacements(cluster: Cluster) -> Tensor:
             return d
         history = [*history[-5:], (d, step)]
         d = _anderson(history)
-    raise SimulationError("The induced dipoles do not converge: two molecules of the cluster are too close together.")
+    raise SimulationError(
+        "The induced dipoles do not converge: two molecules of the cluster are too close together."
+    )
 
 
 def _anderson(history: Sequence[tuple[Tensor, Tensor]]) -> Tensor:

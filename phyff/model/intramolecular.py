@@ -1,6 +1,7 @@
-"""Non-bonded energy inside one molecule: permanent charges, short range and dispersion more than three bonds apart.
+"""Non-bonded energy inside one molecule: charges, short range and dispersion more than three bonds apart.
 
-A molecule's own permanent charges do not displace its oscillators (DESIGN.md section 2), so they play no part here.
+A molecule's own permanent charges do not displace its oscillators (DESIGN.md section 2), so they play no part
+here.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ def intramolecular_energy(species: SpeciesTensors, xyz: Tensor) -> Tensor:
     signs = [1.0 if name == "exchange" else -1.0 for name in COMPONENTS]
     strength = sum(sign * a[i] * a[j] for sign, a in zip(signs, species.amplitudes, strict=True))
     energy = energy + (strength * slater_overlap(r, b)).sum()
+    b = species.damping_exponents[i] * species.damping_exponents[j]
     products = (c[i] * c[j] for c in (species.c6, species.c8, species.c10))
     return energy + damped_dispersion(r, b, *products).sum()
 

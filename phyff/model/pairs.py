@@ -1,6 +1,6 @@
 """Pair functions of the non-bonded terms, each beside the OpenMM expression that says the same.
 
-Distances nm, energies kJ/mol. The torch functions take tensors of any shape; the expressions use the same names.
+Distances nm, energies kJ/mol. The torch functions take tensors of any shape; the expressions use their names.
 """
 
 from __future__ import annotations
@@ -13,14 +13,16 @@ from torch import Tensor
 from phyff.units import COULOMB
 
 MAX_ARGUMENT = 60.0
-"""Polynomials stop growing here: OpenMM's long-range correction integrates to infinity and meets inf * 0 otherwise."""
+"""Polynomials stop growing here: OpenMM's long-range correction goes to infinity and would meet inf * 0."""
 
 COMPONENTS = ("exchange", "penetration", "charge_transfer")
 """Short-range components; the first repels, the other two attract."""
 
 
 def slater_overlap(r: Tensor, b: Tensor) -> Tensor:
-    """(1 + x + x^2/3) exp(-x), x = b r: overlap of two Slater densities (Van Vleet et al. 2016, 10.1021/acs.jctc.6b00209)."""
+    """(1 + x + x^2/3) exp(-x), x = b r: overlap of two Slater densities (Van Vleet et al. 2016, doi
+    10.1021/acs.jctc.6b00209).
+    """
     x = torch.clamp(b * r, max=MAX_ARGUMENT)
     return (1 + x + x**2 / 3) * torch.exp(-b * r)
 
@@ -29,12 +31,12 @@ SLATER_OVERLAP = "(1 + x + x^2/3)*exp(-br)"
 
 
 def slater_argument(r: Tensor, b: Tensor) -> Tensor:
-    """Tang-Toennies argument of a Slater repulsion, x - (2x^2 + 3x)/(x^2 + 3x + 3) (Van Vleet et al. 2016, eq. 21)."""
+    """Tang-Toennies argument of a Slater repulsion, x - (2x^2 + 3x)/(x^2 + 3x + 3) (same, eq. 21)."""
     x = torch.clamp(b * r, max=MAX_ARGUMENT)
     return x - (2 * x**2 + 3 * x) / (x**2 + 3 * x + 3)
 
 
-SLATER_ARGUMENT = "x - (2*x^2 + 3*x)/(x^2 + 3*x + 3)"
+SLATER_ARGUMENT = "z - (2*z^2 + 3*z)/(z^2 + 3*z + 3)"
 
 
 def tang_toennies_rest(y: Tensor, n: int) -> Tensor:
@@ -47,16 +49,14 @@ def tang_toennies_rest(y: Tensor, n: int) -> Tensor:
 
 
 def _powers(first: int, last: int) -> str:
-    """sum_{k=first..last} y^k/k! as an OpenMM expression; plain powers differentiate and evaluate fastest there."""
+    """sum_{k=first..last} y^k/k! as an OpenMM expression; plain powers are fastest there, derivatives too."""
     return " + ".join(f"{1 / factorial(k)!r}*y^{k}" for k in range(first, last + 1))
 
 
 def damped_dispersion(r: Tensor, b: Tensor, c6: Tensor, c8: Tensor, c10: Tensor) -> Tensor:
     """-sum_n f_n(y) C_n / r^n for n = 6, 8, 10, with y the Slater argument."""
     y = slater_argument(r, b)
-    return -sum(
-        (1 - tang_toennies_rest(y, n)) * c / r**n for n, c in ((6, c6), (8, c8), (10, c10))
-    )  # type: ignore[return-value]
+    return -sum((1 - tang_toennies_rest(y, n)) * c / r**n for n, c in ((6, c6), (8, c8), (10, c10)))  # type: ignore[return-value]
 
 
 DISPERSION_BEYOND_C6 = (
@@ -67,7 +67,7 @@ DISPERSION_BEYOND_C6 = (
 
 
 def thole_screening(u: Tensor) -> Tensor:
-    """1 - (1 + u/2) exp(-u): screening of two exponential charge clouds (Thole 1981, as in OpenMM's DrudeForce)."""
+    """1 - (1 + u/2) exp(-u): screening of two exponential clouds (Thole 1981, as in OpenMM's DrudeForce)."""
     u = torch.clamp(u, max=MAX_ARGUMENT)
     return 1 - (1 + u / 2) * torch.exp(-u)
 

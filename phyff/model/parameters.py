@@ -1,8 +1,8 @@
 """Short-range classes and what a force field makes of them for each species: typed tensors for phyff/model.
 
-An atom's amplitude for a component is s(class, component) N B^(3/2): the MBIS overlap model times a class factor, so that
-classes transfer between molecules whose densities differ. A pair's amplitude is the product, its exponent
-sqrt(B_i B_j).
+An atom's amplitude for a component is s(class, component) N B^(3/2): the MBIS overlap model times a class
+factor, so that classes transfer between molecules whose densities differ. A pair's amplitude is the product,
+its exponent sqrt(B_i B_j).
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class ShortRange(BaseModel):
     """Thole exponent between molecules: u = damping r / (alpha_i alpha_j)^(1/6)."""
     damping_alpha: dict[str, float]
     """nm^3 in that formula for classes whose own polarizability does not set it (hydrogens, bare cations)."""
+    dispersion_width: float = 1.0
+    """Factor on the MBIS exponents in the damping of dispersion, one number for all classes."""
     quality: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
 
@@ -76,21 +78,28 @@ class ShortRange(BaseModel):
     def charges_only(cls) -> ShortRange:
         """A model without short-range terms, for the steps before any has been fitted."""
         off = ShortRangeClass(exchange=0.0, penetration=0.0, charge_transfer=0.0)
-        return cls(classes={FALLBACK: off}, damping=START_DAMPING, damping_alpha={"H": HYDROGEN_DAMPING_ALPHA})
+        return cls(
+            classes={FALLBACK: off}, damping=START_DAMPING, damping_alpha={"H": HYDROGEN_DAMPING_ALPHA}
+        )
 
     def class_of(self, labels: Sequence[str]) -> str:
         """Finest class (of an atom's labels, finest first) that the model knows."""
         return next((label for label in labels if label in self.classes), FALLBACK)
 
     def leans_on(self, species: SpeciesParameters) -> list[str]:
-        """Sentences on the atoms of a species whose class was not determined by data of their own environment."""
+        """Sentences on the atoms of a species whose class no data of their own environment determined."""
         notes = {}
         for element, labels in zip(species.elements, species.atom_classes, strict=True):
             found = self.class_of(labels)
             if found == FALLBACK:
-                notes[element] = f"{species.name}: no dimer data for element {element}; its short range is a mean over classes"
+                notes[element] = (
+                    f"{species.name}: no dimer data for element {element}; "
+                    "its short range is a mean over classes"
+                )
             elif found not in labels[:FINE_LEVELS]:
-                notes[labels[0]] = f"{species.name}: {element} ({labels[1]}) leans on the coarser class {found}"
+                notes[labels[0]] = (
+                    f"{species.name}: {element} ({labels[1]}) leans on the coarser class {found}"
+                )
         return sorted(notes.values())
 
 
@@ -100,7 +109,7 @@ FINE_LEVELS = 2
 
 @dataclass(frozen=True)
 class SpeciesTensors:
-    """One species as the non-bonded model sees it; n atoms, m off-atom sites, k oscillators. float64, nm, kJ/mol, e.
+    """One species as the non-bonded model sees it; n atoms, m sites, k oscillators. float64, nm, kJ/mol, e.
 
     Attributes:
         charges: (n + m,) permanent charges, atoms first.
@@ -111,7 +120,8 @@ class SpeciesTensors:
         oscillator_charges: (k,) charge of the mobile particle, negative; its atom carries the opposite.
         thole: between oscillators of the molecule.
         widths: (n,) nm^(1/2); two particles damp with u = r / (w_i w_j).
-        exponents: (n,) sqrt(B), nm^(-1/2).
+        exponents: (n,) sqrt(B), nm^(-1/2), of the short range.
+        damping_exponents: (n,) the same for the damping of dispersion.
         amplitudes: (3, n) in the order of COMPONENTS, (kJ/mol)^(1/2).
         c6, c8, c10: (n,) square roots of the coefficients.
         close: (n, n) True for atoms at most three bonds apart, whose permanent and short-range terms are off.
@@ -127,6 +137,7 @@ class SpeciesTensors:
     thole: float
     widths: Tensor
     exponents: Tensor
+    damping_exponents: Tensor
     amplitudes: Tensor
     c6: Tensor
     c8: Tensor
@@ -147,12 +158,14 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
     damping_alpha = column(
         [
             short_range.damping_alpha.get(label, short_range.damping_alpha.get(element, own))
-            for label, element, own in zip(labels, species.elements, species.polarizability.alpha, strict=True)
+            for label, element, own in zip(
+                labels, species.elements, species.polarizability.alpha, strict=True
+            )
         ]
     )
     b = column(species.slater.exponents) * column([c.width for c in classes])
     overlap = column(species.slater.populations) * b**1.5
-    factors = column([[getattr(c, component) for c in classes] for component in COMPONENTS])  # type: ignore[arg-type]
+    factors = torch.stack([column([getattr(c, component) for c in classes]) for component in COMPONENTS])
     sites = species.drude_charges.sites
     distances = torch.tensor(species.molecule.distance_matrix())
     return SpeciesTensors(
@@ -166,6 +179,7 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
         thole=species.polarizability.thole,
         widths=damping_alpha ** (1 / 6) / short_range.damping**0.5,
         exponents=torch.sqrt(b),
+        damping_exponents=torch.sqrt(short_range.dispersion_width * column(species.slater.exponents)),
         amplitudes=factors * overlap,
         c6=torch.sqrt(column(species.dispersion.c6)),
         c8=torch.sqrt(column(species.dispersion.c8)),

@@ -1,1 +1,1 @@
-"""The energy in OpenMM: converters from fitted parameters to stock forces; they hold no physics of their own."""
+"""The energy in OpenMM: converters from fitted parameters to stock forces, without physics of their own."""

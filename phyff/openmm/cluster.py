@@ -1,4 +1,4 @@
-"""Interaction energy of a cluster with OpenMM (Reference platform, oscillators relaxed), component by component."""
+"""Interaction energy of a cluster by components with OpenMM (Reference platform, oscillators relaxed)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ RELAXATION_TOLERANCE = 1e-5
 """kJ/mol/nm left on oscillators."""
 
 
-def interaction_energy(forcefield: ForceField, monomers: Sequence[tuple[str, np.ndarray]]) -> dict[str, float]:
-    """Components (as phyff.model.cluster names them) and total, kJ/mol, of monomers given as (name, xyz (n, 3) nm)."""
+def interaction_energy(
+    forcefield: ForceField, monomers: Sequence[tuple[str, np.ndarray]]
+) -> dict[str, float]:
+    """Components (named as in phyff.model.cluster) and total, kJ/mol, of monomers (name, xyz (n, 3) nm)."""
     whole = _components(forcefield, monomers)
     alone = [_components(forcefield, [monomer]) for monomer in monomers]
     parts = {name: value - sum(a[name] for a in alone) for name, value in whole.items()}
@@ -37,7 +39,9 @@ def _components(forcefield: ForceField, monomers: Sequence[tuple[str, np.ndarray
     charges = _without_c6(system, named["charges and C6"])
     for atom in atoms:
         system.setParticleMass(int(atom), 0.0)
-    context = openmm.Context(system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference"))
+    context = openmm.Context(
+        system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName("Reference")
+    )
     context.setPositions(forcefield.place(topology, np.vstack([xyz for _, xyz in monomers])))
     context.computeVirtualSites()
 

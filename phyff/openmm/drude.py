@@ -1,8 +1,8 @@
 """The `drude` engine: the energy of phyff/model as stock OpenMM forces, serialisable without phyff.
 
 NonbondedForce carries all charges (atoms, off-atom sites, oscillators) and the bare C6 tail; one short-ranged
-CustomNonbondedForce the Slater terms and what dispersion adds to bare C6, another the Thole damping between molecules;
-DrudeForce the springs and the screened pairs inside molecules.
+CustomNonbondedForce the Slater terms and what dispersion adds to bare C6, another the Thole damping between
+molecules; DrudeForce the springs and the screened pairs inside molecules.
 """
 
 from __future__ import annotations
@@ -29,21 +29,20 @@ from phyff.units import COULOMB
 DRUDE_MASS = 0.8
 """amu, taken from the atom: with DRUDE_FORCE_CONSTANT the oscillator's period is 6 fs, as in CHARMM."""
 C6_SIGMA = 0.05
-"""nm; Lennard-Jones diameter so small that only the -C6/r^6 of NonbondedForce is left (r^-12 is below 1e-4 of it)."""
-SHORT_RANGE_CUTOFF = 0.7
+"""nm; Lennard-Jones diameter so small that only -C6/r^6 of NonbondedForce is left (r^-12 is below 1e-4)."""
+SHORT_RANGE_CUTOFF = 0.65
 SWITCH_WIDTH = 0.08
-DAMPING_CUTOFF = 0.5
-"""nm; between polarizable atoms the Thole correction has fallen below 1e-4 of the charges' interaction there."""
+DAMPING_CUTOFF = 0.42
+"""nm; between polarizable atoms Thole's correction is below 1e-4 of the charges' interaction there."""
 GROUPS = {"valence": 0, "permanent": 1, "oscillators": 2, "damping": 3, "short range": 4}
 """Force groups, for timing and analysis."""
 
-_PAIR_PARAMETERS = ("b", "ax", "ap", "at", "s6", "s8", "s10")
-_ATTRACTION_AND_REPULSION = f"(ax1*ax2 - ap1*ap2 - at1*at2)*{SLATER_OVERLAP} + {DISPERSION_BEYOND_C6}"
-_PAIR_VARIABLES = (
-    "c6 = s61*s62; c8 = s81*s82; c10 = s101*s102; "
-    f"y = {SLATER_ARGUMENT}; x = min({MAX_ARGUMENT}, br); br = b1*b2*r"
+_PAIR_PARAMETERS = ("b", "bd", "ax", "ap", "at", "s6", "s8", "s10")
+_AMPLITUDES = {"exchange": "ax", "penetration": "- ap", "charge_transfer": "- at"}
+_ARGUMENTS = f"y = {SLATER_ARGUMENT}; z = min({MAX_ARGUMENT}, bdr); x = min({MAX_ARGUMENT}, br)"
+_PAIR_PRODUCTS = (
+    "ax = ax1*ax2; ap = ap1*ap2; at = at1*at2; c6 = s61*s62; c8 = s81*s82; c10 = s101*s102; br = b1*b2*r; bdr = bd1*bd2*r"
 )
-SHORT_RANGE = f"{_ATTRACTION_AND_REPULSION}; {_PAIR_VARIABLES}"
 DAMPING = f"-{COULOMB}*(q1*q2 - p1*p2)*{THOLE_REST}/r; u = min({MAX_ARGUMENT}, r/(w1*w2))"
 
 
@@ -60,7 +59,7 @@ class Placed:
 def add_nonbonded_forces(
     system: openmm.System, molecules: Sequence[Placed], cutoff: float | None, split_components: bool = False
 ) -> None:
-    """Add virtual sites and every non-bonded force of the engine; the particles exist already, with atomic masses.
+    """Add virtual sites and every non-bonded force of the engine to particles that have their atomic masses.
 
     cutoff: of NonbondedForce in nm (PME), None in vacuum. split_components: one short-range force a component
     (names "exchange", "penetration", "charge_transfer", "dispersion") instead of one for all.
@@ -75,7 +74,11 @@ def add_nonbonded_forces(
         forces.append((_oscillator_force(molecules), "oscillators"))
         damping = _damping_force(molecules, cutoff)
         forces.append((damping, "damping"))
-    kept = [(name,) for name in (*COMPONENTS, "dispersion")] if split_components else [(*COMPONENTS, "dispersion")]
+    kept = (
+        [(name,) for name in (*COMPONENTS, "dispersion")]
+        if split_components
+        else [(*COMPONENTS, "dispersion")]
+    )
     for names in kept:
         label = names[0] if split_components else "short range"
         force = _short_range_force(molecules, cutoff, names)
@@ -131,7 +134,9 @@ class _Columns:
         total[s.oscillators.numpy()] -= mobile
         total[n : n + len(mobile)] = mobile
         parents = np.concatenate([np.arange(n), s.oscillators.numpy(), s.parents.numpy()[n:]])
-        return cls([*molecule.atoms, *molecule.oscillators, *molecule.sites], total, permanent, parents.astype(int))
+        return cls(
+            [*molecule.atoms, *molecule.oscillators, *molecule.sites], total, permanent, parents.astype(int)
+        )
 
 
 def _permanent_force(molecules: Sequence[Placed], cutoff: float | None) -> openmm.NonbondedForce:
@@ -201,10 +206,18 @@ def _damping_force(molecules: Sequence[Placed], cutoff: float | None) -> openmm.
     return force
 
 
+def _short_range(components: Sequence[str]) -> str:
+    """Expression of the named terms, in a pair's ax, ap, at, c6, c8, c10 and br."""
+    amplitudes = " ".join(_AMPLITUDES[name] for name in COMPONENTS if name in components)
+    terms = [f"({amplitudes})*{SLATER_OVERLAP}"] if amplitudes else []
+    terms += [DISPERSION_BEYOND_C6] if "dispersion" in components else []
+    return f"{' + '.join(terms)}; {_ARGUMENTS}"
+
+
 def _short_range_force(
     molecules: Sequence[Placed], cutoff: float | None, components: Sequence[str]
 ) -> openmm.CustomNonbondedForce:
-    force = openmm.CustomNonbondedForce(SHORT_RANGE)
+    force = openmm.CustomNonbondedForce(f"{_short_range(components)}; {_PAIR_PRODUCTS}")
     for name in _PAIR_PARAMETERS:
         force.addPerParticleParameter(name)
     _set_range(force, cutoff, SHORT_RANGE_CUTOFF, tail="dispersion" in components)
@@ -216,7 +229,7 @@ def _short_range_force(
             rows[particle] = own[slot]
         atoms.extend(molecule.atoms)
         for particle in (*molecule.oscillators, *molecule.sites):
-            rows[particle] = [1.0] + [0.0] * (len(_PAIR_PARAMETERS) - 1)
+            rows[particle] = [1.0, 1.0] + [0.0] * (len(_PAIR_PARAMETERS) - 2)
     for particle in range(len(rows)):
         force.addParticle(rows[particle])
     force.addInteractionGroup(atoms, atoms)
@@ -224,7 +237,7 @@ def _short_range_force(
 
 
 def _pair_parameters(species: SpeciesTensors, components: Sequence[str]) -> list[list[float]]:
-    columns = [species.exponents.numpy()]
+    columns = [species.exponents.numpy(), species.damping_exponents.numpy()]
     for name, amplitude in zip(COMPONENTS, species.amplitudes.numpy(), strict=True):
         columns.append(amplitude if name in components else 0.0 * amplitude)
     for c in (species.c6, species.c8, species.c10):
@@ -237,7 +250,9 @@ def _set_range(force: openmm.CustomNonbondedForce, cutoff: float | None, own: fl
         force.setNonbondedMethod(openmm.CustomNonbondedForce.NoCutoff)
         return
     if own > cutoff:
-        raise SimulationError(f"A cut-off of {cutoff} nm is below the {own} nm of the short range; use a larger one.")
+        raise SimulationError(
+            f"A cut-off of {cutoff} nm is below the {own} nm of the short range; use a larger one."
+        )
     force.setNonbondedMethod(openmm.CustomNonbondedForce.CutoffPeriodic)
     force.setCutoffDistance(own)
     force.setUseSwitchingFunction(True)
@@ -246,17 +261,12 @@ def _set_range(force: openmm.CustomNonbondedForce, cutoff: float | None, own: fl
 
 
 def _intramolecular_force(molecules: Sequence[Placed], components: Sequence[str]) -> openmm.CustomBondForce:
-    """Short range and dispersion between atoms of one molecule more than three bonds apart (C6 itself is an exception)."""
-    force = openmm.CustomBondForce(
-        f"(ax - ap - at)*{SLATER_OVERLAP} + {DISPERSION_BEYOND_C6}; "
-        f"y = {SLATER_ARGUMENT}; x = min({MAX_ARGUMENT}, br); br = b*r"
-    )
-    for name in ("b", "ax", "ap", "at", "c6", "c8", "c10"):
+    """Short range and dispersion in a molecule more than three bonds apart (C6 itself is an exception)."""
+    force = openmm.CustomBondForce(f"{_short_range(components)}; br = b*r")
+    for name in ("b", "bd", "ax", "ap", "at", "c6", "c8", "c10"):
         force.addPerBondParameter(name)
     for molecule in molecules:
         rows, close = np.array(_pair_parameters(molecule.species, components)), molecule.species.close.numpy()
         for i, j in zip(*np.nonzero(np.triu(~close)), strict=True):
             force.addBond(molecule.atoms[i], molecule.atoms[j], (rows[i] * rows[j]).tolist())
     return force
-
-

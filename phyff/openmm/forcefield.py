@@ -53,7 +53,9 @@ class ForceField:
         try:
             data = json.loads(path.read_text())
         except (OSError, json.JSONDecodeError) as error:
-            raise InputError(f"Force field {path} cannot be read ({error}); build it with 'phyff build'.") from error
+            raise InputError(
+                f"Force field {path} cannot be read ({error}); build it with 'phyff build'."
+            ) from error
         if not isinstance(data, dict) or data.get("format") != FORMAT:
             raise InputError(f"{path} is not a PhyFF force field (format '{FORMAT}' expected).")
         try:
@@ -87,11 +89,13 @@ class ForceField:
         for species in self.species:
             if species.name == name:
                 return species
-        raise InputError(f"The force field has no species '{name}'; it holds {', '.join(s.name for s in self.species)}.")
+        raise InputError(
+            f"The force field has no species '{name}'; it holds {', '.join(s.name for s in self.species)}."
+        )
 
     def topology(self, counts: Sequence[tuple[str, int]], box_nm: float | None = None) -> Topology:
-        """One chain a species (its id is the species' name), one residue a molecule: atoms in map order, then Drude
-        particles, then virtual sites (both without element)."""
+        """One chain a species (its id is the species' name), one residue a molecule: atoms in map order, then
+        Drude particles, then virtual sites (both without element)."""
         topology = Topology()
         if box_nm is not None:
             topology.setPeriodicBoxVectors(np.eye(3) * box_nm * unit.nanometer)
@@ -124,11 +128,12 @@ class ForceField:
     ) -> openmm.System:
         """OpenMM System of a topology made by `topology`; plain XML of it runs without phyff.
 
-        cutoff_nm: real-space cut-off of charges and C6, None for an isolated cluster. split_components: separate
-        short-range forces for analysis.
+        cutoff_nm: real-space cut-off of charges and C6, None for an isolated cluster. split_components:
+        separate short-range forces for analysis.
 
         Raises:
-            InputError: the topology holds molecules the force field does not know, no box, or a box below the cut-off.
+            InputError: the topology holds molecules the force field does not know, no box, or one below
+                twice the cut-off.
         """
         if engine != "drude":
             raise InputError(f"Engine '{engine}' is not available; choose 'drude'.")
@@ -136,11 +141,15 @@ class ForceField:
         vectors = topology.getPeriodicBoxVectors()
         if cutoff_nm is not None:
             if vectors is None:
-                raise InputError("The topology has no periodic box; set one or pass cutoff_nm=None for a cluster in vacuum.")
+                raise InputError(
+                    "The topology has no periodic box; "
+                    "set one or pass cutoff_nm=None for a cluster in vacuum."
+                )
             shortest = min(v[k].value_in_unit(unit.nanometer) for k, v in enumerate(vectors))
             if shortest < 2 * cutoff_nm:
                 raise InputError(
-                    f"The box edge of {shortest:.2f} nm is below twice the cut-off of {cutoff_nm} nm; use more molecules."
+                    f"The box edge of {shortest:.2f} nm is below twice the cut-off of {cutoff_nm} nm; "
+                    "use more molecules."
                 )
             system.setDefaultPeriodicBoxVectors(*vectors)
         for atom in topology.atoms():
@@ -155,7 +164,7 @@ class ForceField:
         return system
 
     def place(self, topology: Topology, atom_xyz_nm: np.ndarray) -> np.ndarray:
-        """(n_particles, 3) positions in nm from those of the real atoms: oscillators at rest, sites where they belong."""
+        """(n_particles, 3) nm, from real atoms' positions: oscillators at rest, sites where they belong."""
         positions = np.full((topology.getNumAtoms(), 3), np.nan)
         positions[self.atom_indices(topology)] = atom_xyz_nm
         for residue in topology.residues():
@@ -172,7 +181,7 @@ class ForceField:
     def integrator(
         self, temperature: float, timestep_fs: float = 1.0, friction: float = 5.0
     ) -> openmm.DrudeLangevinIntegrator:
-        """Langevin dynamics of the atoms at `temperature` (K, friction in 1/ps), Drudes at 1 K behind a hard wall."""
+        """Langevin dynamics at `temperature` (K, friction in 1/ps), Drudes at 1 K behind a hard wall."""
         integrator = openmm.DrudeLangevinIntegrator(
             temperature, friction, DRUDE_TEMPERATURE, DRUDE_FRICTION, timestep_fs * 1e-3
         )
@@ -206,7 +215,8 @@ class ForceField:
         matches = [s for s in self.species if residue_name(s.name) == residue.name]
         if len(matches) != 1:
             raise InputError(
-                f"Residue {residue.id} ({residue.name}) is no species of the force field ({', '.join(known)}); "
+                f"Residue {residue.id} ({residue.name}) is no species of the force field "
+                f"({', '.join(known)}); "
                 "name its chain after the species."
             )
         return matches[0]

@@ -1,8 +1,8 @@
-"""Which dimers the short range is fitted to: rigid scans from contact to 0.8 nm along chosen approach directions.
+"""Which dimers the short range is fitted to: rigid scans from contact to 0.8 nm along chosen directions.
 
-Random mutual orientations at contact are ranked by GFN2-xTB, and a spread of ranks (the best binding ones, the middle,
-the repulsive) is scanned in distance. GFN2 only ranks; every energy in the data is decomposed at the project's level.
-Angstrom and kJ/mol.
+Random mutual orientations at contact are ranked by GFN2-xTB, and a spread of ranks (the best binding ones,
+the middle, the repulsive) is scanned in distance. GFN2 only ranks; every energy in the data is decomposed at
+the project's level. Angstrom and kJ/mol.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ FAR_ANGSTROM = 8.0
 """Centre distance of the last point of every scan (more if that would be closer than the one before)."""
 ORIENTATIONS = 60
 RANKS = (0, 1, 3, 8, 18, 32, 52)
-"""Of the ORIENTATIONS ordered by GFN2 energy at scale 0.94, those that are scanned: 7 scans of 6 points a pair."""
+"""Of the ORIENTATIONS ordered by GFN2 energy at scale 0.94, the scanned ones: 7 scans of 6 points a pair."""
 ION_CONTACT_RADII = {"Li": 0.60, "Na": 0.95, "K": 1.30}
-"""Angstrom; bare cations touch far inside their van der Waals radii (Shannon radii, six neighbours, rounded)."""
+"""Angstrom; bare cations touch far inside their van der Waals radii (Shannon, six neighbours, rounded)."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class Partner:
 
 def scan_jobs(first: Partner, second: Partner, level: LevelOfTheory, seed: int = 2026) -> list[Job]:
     """Decomposition jobs of one pair of species; the same arguments give the same jobs."""
-    rng = np.random.default_rng([seed, *(ord(c) for c in first.molecule.smiles + "|" + second.molecule.smiles)])
+    rng = np.random.default_rng(
+        [seed, *(ord(c) for c in first.molecule.smiles + "|" + second.molecule.smiles)]
+    )
     ranked = sorted(
         (_random_approach(first, second, rng) for _ in range(ORIENTATIONS)), key=lambda a: a.binding_rank()
     )
@@ -76,7 +78,8 @@ def eda_job(spec: dict[str, Any]) -> dict[str, Any]:
         grid_level=key["grid_level"],
     )
     first, second = (
-        Monomer(tuple(m["elements"]), m["charge"], np.array(m["xyz_angstrom"])) for m in (spec["first"], spec["second"])
+        Monomer(tuple(m["elements"]), m["charge"], np.array(m["xyz_angstrom"]))
+        for m in (spec["first"], spec["second"])
     )
     return {name: round(value, 5) for name, value in decompose(first, second, level).items()}
 
@@ -105,7 +108,7 @@ class _Approach:
         return [*near, max(FAR_ANGSTROM, near[-1] + 0.6)]
 
     def binding_rank(self) -> float:
-        """GFN2-xTB energy (hartree) at contact; only its order among orientations of one pair means anything."""
+        """GFN2-xTB energy (hartree) at contact; only its order among orientations of a pair has a meaning."""
         moved = self.second + self.shift_at(0.94) * self.direction
         atoms = [*self.elements[0], *self.elements[1]]
         positions = np.vstack([self.first, moved]) / BOHR_ANGSTROM

@@ -2,7 +2,7 @@
 
 Electrostatics is the Coulomb interaction of the unperturbed monomer densities, exchange the rest of the
 Heitler-London energy (it holds the frozen semilocal correlation too), dispersion the VV10 part of the
-Heitler-London density, induction the relaxation of the antisymmetrised product (polarization and charge transfer).
+Heitler-London density, induction the relaxation of that product (polarization and charge transfer).
 The four sum to the counterpoise-corrected interaction energy with VV10 evaluated once, on that product.
 Follows the density-based decomposition of DESIGN.md section 4. Atomic units inside, kJ/mol in the record.
 """
@@ -33,9 +33,9 @@ from phyff.qm.scf import (
 from phyff.units import HARTREE_KJ
 
 NONLOCAL_GRID = (25, 50)
-"""Radial and angular points of the VV10 grid: within 0.02 kJ/mol of (40, 110) for the dispersion of an EC dimer."""
+"""Radial and angular points of the VV10 grid: an EC dimer's dispersion is within 0.02 kJ/mol of (40, 110)."""
 CONVERGENCE = (3e-5, 4e-3)
-"""Hartree between cycles, orbital gradient: stops within about 3e-6 hartree (0.01 kJ/mol) of the converged energy."""
+"""Hartree between cycles, orbital gradient: stops some 3e-6 hartree (0.01 kJ/mol) above convergence."""
 SAME_SHAPE_ANGSTROM = 1e-3
 """Atoms closer than this after superposition: the same rigid monomer, whose density need only be rotated."""
 _SEEN: dict[Any, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -87,7 +87,7 @@ def decompose(first: Monomer, second: Monomer, level: LevelOfTheory) -> dict[str
 
 
 def heitler_london_density(overlap: np.ndarray, densities: Sequence[np.ndarray]) -> np.ndarray:
-    """Density matrix of the antisymmetrised product of monomer determinants (symmetric orthonormalisation)."""
+    """Density matrix of the antisymmetrised product of monomer determinants (symmetric orthogonalisation)."""
     occupied = np.hstack([occupied_factor(dm) for dm in densities])
     metric = occupied.T @ overlap @ occupied / 2.0
     return occupied @ scipy.linalg.solve(metric, occupied.T, assume_a="pos")
@@ -166,8 +166,8 @@ def _orbital_rotation(mol: gto.Mole, rotation: np.ndarray) -> np.ndarray:
     """(nao, nao) matrix that turns orbital coefficients as `rotation` turns the molecule."""
     alpha, beta, gamma = Dmatrix.get_euler_angles(np.eye(3), rotation.T)
     largest = max(mol.bas_angular(b) for b in range(mol.nbas))
-    by_l = [
-        np.eye(1) if l == 0 else Dmatrix.Dmatrix(l, alpha, beta, gamma, reorder_p=True) for l in range(largest + 1)
+    by_momentum = [np.eye(1)] + [
+        Dmatrix.Dmatrix(momentum, alpha, beta, gamma, reorder_p=True) for momentum in range(1, largest + 1)
     ]
-    blocks = [by_l[mol.bas_angular(b)] for b in range(mol.nbas) for _ in range(mol.bas_nctr(b))]
+    blocks = [by_momentum[mol.bas_angular(b)] for b in range(mol.nbas) for _ in range(mol.bas_nctr(b))]
     return scipy.linalg.block_diag(*blocks)

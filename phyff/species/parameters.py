@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -13,7 +13,7 @@ from phyff.errors import InputError
 from phyff.model.valence import ValenceTerms
 from phyff.species.molecule import Molecule
 
-FORMAT = "phyff-species-1"
+FORMAT: Final = "phyff-species-1"
 NEUTRALITY = 1e-6
 """How far (e) the charges of a species may sum from its net charge."""
 
@@ -108,7 +108,7 @@ class Slater(_Part):
 
 
 class SpeciesParameters(_Part):
-    """Everything a force field knows about one species, with the figures that judge it and where it came from."""
+    """Everything a force field knows of one species, with the figures that judge it and its provenance."""
 
     format: Literal["phyff-species-1"] = FORMAT
     name: str
@@ -144,7 +144,10 @@ class SpeciesParameters(_Part):
                 raise ValueError(f"{field} has {len(values)} entries for {n} atoms")
         for field, total in (
             ("multipoles.charges", sum(self.multipoles.charges)),
-            ("drude_charges", sum(self.drude_charges.atoms) + sum(s.charge for s in self.drude_charges.sites)),
+            (
+                "drude_charges",
+                sum(self.drude_charges.atoms) + sum(s.charge for s in self.drude_charges.sites),
+            ),
         ):
             if abs(total - self.charge) > NEUTRALITY:
                 raise ValueError(f"{field} sum to {total:.7f} e, not to {self.charge} e")

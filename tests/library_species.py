@@ -1,0 +1,43 @@
+"""The committed species files, and a short range chosen by hand so that tests do not move with the fitted one."""
+
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from phyff.model.parameters import ShortRange, ShortRangeClass
+from phyff.species.parameters import SpeciesParameters
+
+FOLDER = Path(__file__).parents[1] / "molecules"
+RECORDS = FOLDER / "records"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.json") if path.stem != "short_range")
+SHORT_RANGE = ShortRange(
+    classes={
+        "*": ShortRangeClass(exchange=0.35, penetration=0.15, charge_transfer=0.1, width=1.05, points=1),
+        "C3": ShortRangeClass(exchange=0.45, penetration=0.2, charge_transfer=0.12, width=0.95, points=1),
+        "H": ShortRangeClass(exchange=0.5, penetration=0.25, charge_transfer=0.1, points=1),
+        "Li+": ShortRangeClass(exchange=0.4, penetration=-0.1, charge_transfer=-0.05, points=1),
+    },
+    damping=2.6,
+    damping_alpha={"H": 4e-4, "Li": 8e-4},
+)
+
+
+def load(name: str) -> SpeciesParameters:
+    return SpeciesParameters.load(FOLDER / f"{name}.json")
+
+
+def random_pose(xyz: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A molecule (n, 3) turned at random about its centre, which goes to the origin."""
+    return (xyz - xyz.mean(0)) @ Rotation.random(rng=rng).as_matrix().T
+
+
+def at_contact(placed: np.ndarray, xyz: np.ndarray, gap: float, rng: np.random.Generator) -> np.ndarray:
+    """`xyz` moved out along a random direction until its closest atom is `gap` nm from those of `placed`."""
+    direction = rng.normal(size=3)
+    direction /= np.linalg.norm(direction)
+    for shift in np.arange(0.0, 5.0, 0.005):
+        moved = xyz + placed.mean(0) + shift * direction
+        if np.linalg.norm(moved[:, None] - placed[None], axis=2).min() >= gap:
+            return moved
+    raise ValueError("no room within 5 nm")
