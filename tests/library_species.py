@@ -1,4 +1,4 @@
-"""The committed species files, and a short range chosen by hand so that tests do not move with the fitted one."""
+"""The committed species files, and a short range by hand so that tests do not follow the fitted one."""
 
 from pathlib import Path
 
@@ -20,6 +20,7 @@ SHORT_RANGE = ShortRange(
     },
     damping=2.6,
     damping_alpha={"H": 4e-4, "Li": 8e-4},
+    dispersion_width=0.8,
 )
 
 

@@ -29,9 +29,9 @@ RIDGE_SCALES = (0.1, 0.1, 0.2)
 MOMENT_WEIGHTS = (1.0, 0.01)
 """Of the molecular dipole (per e bohr) and quadrupole (per e bohr^2) against relative potential error."""
 SITE_RIDGE = 1e-7
-LEAST_GAIN = 3e-4
+LEAST_GAIN = 1e-4
 """Site groups that lower the relative potential error by less are not worth their cost."""
-SITE_EXCESS = 0.0095
+SITE_EXCESS = 0.0098
 """Sites are added until their relative potential error is within this of the rank-2 multipoles'."""
 
 
@@ -464,7 +464,7 @@ def _pi_pairs(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -
 
 
 def _threefold_axis(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -> list[ChargeSite]:
-    """On the axis of a methyl-like atom, away from its one different neighbour (distance > 0) or towards it."""
+    """On the axis of a methyl-like atom, away from its different neighbour (distance > 0) or towards it."""
     bonded = molecule.neighbours(atom)
     classes = [molecule.symmetry_classes[k] for k in bonded]
     single = [k for k, label in zip(bonded, classes, strict=True) if classes.count(label) == 1]
@@ -486,11 +486,11 @@ def _out_of_plane(atoms: tuple[int, ...], weights: tuple[float, ...]) -> ChargeS
 
 
 _SITE_MAKERS: dict[str, tuple[SiteMaker, tuple[float, ...]]] = {
-    "axial": (_axial, (-0.06, -0.04, -0.025, 0.02, 0.03, 0.045, 0.06)),
-    "side pairs": (_side_pairs, (0.02, 0.03, 0.045, 0.06)),
-    "bisector": (_bisector, (-0.04, -0.02, 0.02, 0.035, 0.05)),
-    "out-of-plane pairs": (_out_of_plane_pairs, (0.02, 0.03, 0.045, 0.06)),
+    "axial": (_axial, (-0.06, -0.04, -0.025, 0.02, 0.03, 0.045, 0.06, 0.07)),
+    "side pairs": (_side_pairs, (0.02, 0.03, 0.04, 0.05, 0.06, 0.07)),
+    "bisector": (_bisector, (-0.04, -0.02, 0.02, 0.035, 0.05, 0.06, 0.07)),
+    "out-of-plane pairs": (_out_of_plane_pairs, (0.02, 0.03, 0.04, 0.05, 0.06, 0.07)),
     "threefold axis": (_threefold_axis, (-0.07, -0.05, -0.03, 0.03, 0.05, 0.07)),
-    "pi pairs": (_pi_pairs, (0.03, 0.05, 0.07)),
+    "pi pairs": (_pi_pairs, (0.02, 0.03, 0.05, 0.07, 0.085)),
 }
 """Kinds of sites and their distances from the atom, nm."""

@@ -49,9 +49,10 @@ WIDTH_RIDGE = 5.0
 TARGETS = {"exchange": "exchange", "penetration": "electrostatics", "charge_transfer": "induction"}
 SIGNS = {"exchange": 1.0, "penetration": -1.0, "charge_transfer": -1.0}
 WALL_SHARES = {1: 0.75, 2: 0.5}
-WALL_WEIGHT = 30.0
-"""Penetration and charge-transfer factors stay below these shares of their class's exchange factor (weight of the
-penalty on the logarithm). The squares sum to less than one, so any pair of classes, seen together or not, repels."""
+WALL_WEIGHT = 3000.0
+"""Penetration and charge-transfer factors stay below these shares of their class's exchange factor (weight of
+the penalty on the logarithm). The squares sum to less than one, so any pair of classes, seen together or not,
+repels."""
 SIGNED = (1, 2)
 """Components whose factor is negative for bare cations: a cation sits inside its neighbour's density, where
 the point charges overshoot electrostatics and the oscillators overshoot induction, so both corrections repel
@@ -145,7 +146,7 @@ def fit_short_range(
 
 
 def fit_dispersion_width(points: Sequence[DimerPoint], species: Mapping[str, SpeciesParameters]) -> float:
-    """Factor on the MBIS exponents in the damping of dispersion that brings it closest to the dimers' dispersion."""
+    """Factor on the MBIS exponents in the damping of dispersion that suits the dimers' dispersion best."""
 
     def error(width: float) -> float:
         model = _blank([], START_DAMPING, {}, width)
@@ -154,7 +155,8 @@ def fit_dispersion_width(points: Sequence[DimerPoint], species: Mapping[str, Spe
         for point in points:
             cluster = _cluster(point, tensors)
             miss = float(dispersion_energy(cluster)) - point.components["dispersion"]
-            total += (_softening(point) * miss / (FLOOR + RELATIVE * abs(point.components["dispersion"]))) ** 2
+            scale = FLOOR + RELATIVE * abs(point.components["dispersion"])
+            total += (_softening(point) * miss / scale) ** 2
         return total
 
     return float(minimize_scalar(error, bounds=(0.4, 1.2), method="bounded", options={"xatol": 1e-3}).x)

@@ -27,8 +27,6 @@ from phyff.units import BOHR_NM, GAS_CONSTANT, HARTREE_KJ
 
 TEMPERATURE = 298.15
 """K, of the Boltzmann weights of conformers."""
-LEAST_SHARE = 0.1
-"""Least weight of a conformer in the charge fit: rare in the gas phase is not rare beside an ion."""
 
 
 def build_species(
@@ -62,8 +60,7 @@ def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
     """Electrostatics, polarizability, dispersion and Slater widths; valence terms are still empty."""
     molecule = data.molecule
     weights = boltzmann_weights(data.energies)
-    shares = np.maximum(weights, LEAST_SHARE)
-    electrostatics = fit_electrostatics(molecule, data.densities, shares / shares.sum())
+    electrostatics = fit_electrostatics(molecule, data.densities, weights)
     response = fit_response(data)
     return SpeciesParameters(
         name=name,

@@ -90,7 +90,7 @@ class Settings:
     stages: tuple[Stage, ...]
     temperature_K: float = 298.15
     pressure_bar: float = 1.0
-    cutoff_nm: float = 0.8
+    cutoff_nm: float = 0.7
     packing_ratio: float = 0.87
     minimise_iterations: int = 300
     log_ps: float = 0.1
@@ -172,7 +172,7 @@ def _stages(
 
 PRESETS: dict[str, Settings] = {
     #                                     ps: warmup  mix  equilibrate  density  settle  transport  replicas
-    "quick": Settings("quick", 500, _stages(2.0, 5.0, 9.0, 20.0, 1.0, 12.0)),
+    "quick": Settings("quick", 500, _stages(2.0, 4.0, 8.0, 16.0, 1.0, 9.0)),
     "standard": Settings(
         "standard", 1500, _stages(5.0, 100.0, 150.0, 500.0, 20.0, 2000.0), log_ps=0.2, frame_ps=0.2
     ),

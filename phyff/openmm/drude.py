@@ -41,7 +41,8 @@ _PAIR_PARAMETERS = ("b", "bd", "ax", "ap", "at", "s6", "s8", "s10")
 _AMPLITUDES = {"exchange": "ax", "penetration": "- ap", "charge_transfer": "- at"}
 _ARGUMENTS = f"y = {SLATER_ARGUMENT}; z = min({MAX_ARGUMENT}, bdr); x = min({MAX_ARGUMENT}, br)"
 _PAIR_PRODUCTS = (
-    "ax = ax1*ax2; ap = ap1*ap2; at = at1*at2; c6 = s61*s62; c8 = s81*s82; c10 = s101*s102; br = b1*b2*r; bdr = bd1*bd2*r"
+    "ax = ax1*ax2; ap = ap1*ap2; at = at1*at2; c6 = s61*s62; c8 = s81*s82; c10 = s101*s102; "
+    "br = b1*b2*r; bdr = bd1*bd2*r"
 )
 DAMPING = f"-{COULOMB}*(q1*q2 - p1*p2)*{THOLE_REST}/r; u = min({MAX_ARGUMENT}, r/(w1*w2))"
 
@@ -262,7 +263,7 @@ def _set_range(force: openmm.CustomNonbondedForce, cutoff: float | None, own: fl
 
 def _intramolecular_force(molecules: Sequence[Placed], components: Sequence[str]) -> openmm.CustomBondForce:
     """Short range and dispersion in a molecule more than three bonds apart (C6 itself is an exception)."""
-    force = openmm.CustomBondForce(f"{_short_range(components)}; br = b*r")
+    force = openmm.CustomBondForce(f"{_short_range(components)}; br = b*r; bdr = bd*r")
     for name in ("b", "bd", "ax", "ap", "at", "c6", "c8", "c10"):
         force.addPerBondParameter(name)
     for molecule in molecules:

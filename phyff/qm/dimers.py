@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from pyscf.data.elements import charge as nuclear_charge
+from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 from tblite.interface import Calculator
 
@@ -30,6 +31,12 @@ FAR_ANGSTROM = 8.0
 ORIENTATIONS = 60
 RANKS = (0, 1, 3, 8, 18, 32, 52)
 """Of the ORIENTATIONS ordered by GFN2 energy at scale 0.94, the scanned ones: 7 scans of 6 points a pair."""
+RELAXED = 5
+"""How many of the best orientations are relaxed in search of minima."""
+MINIMA = 2
+"""Scans through the best rigid minima of GFN2, such as stacked pairs, which random orientations miss."""
+MINIMUM_SCALES = (0.92, 0.98, 1.05, 1.15, 1.35)
+"""Centre distance over that of the minimum."""
 ION_CONTACT_RADII = {"Li": 0.60, "Na": 0.95, "K": 1.30}
 """Angstrom; bare cations touch far inside their van der Waals radii (Shannon, six neighbours, rounded)."""
 
@@ -50,10 +57,14 @@ def scan_jobs(first: Partner, second: Partner, level: LevelOfTheory, seed: int =
     ranked = sorted(
         (_random_approach(first, second, rng) for _ in range(ORIENTATIONS)), key=lambda a: a.binding_rank()
     )
+    scans = [(ranked[rank], ranked[rank].shifts()) for rank in RANKS]
+    if min(len(first.molecule.elements), len(second.molecule.elements)) > 1:
+        for approach in _distinct_minima([approach.relaxed() for approach in ranked[:RELAXED]]):
+            distance = float(approach.second.mean(0) @ approach.direction)
+            scans.append((approach, [(scale - 1.0) * distance for scale in MINIMUM_SCALES]))
     jobs = []
-    for scan, rank in enumerate(RANKS):
-        approach = ranked[rank]
-        for step, shift in enumerate(approach.shifts()):
+    for scan, (approach, shifts) in enumerate(scans):
+        for step, shift in enumerate(shifts):
             spec = {
                 "first": _described(first.molecule, approach.first),
                 "second": _described(second.molecule, approach.second + shift * approach.direction),
@@ -109,12 +120,49 @@ class _Approach:
 
     def binding_rank(self) -> float:
         """GFN2-xTB energy (hartree) at contact; only its order among orientations of a pair has a meaning."""
-        moved = self.second + self.shift_at(0.94) * self.direction
+        return self._gfn2_energy(self.second + self.shift_at(0.94) * self.direction)
+
+    def relaxed(self) -> _Approach:
+        """The rigid pair at its nearest GFN2-xTB minimum; `direction` then joins the centres."""
+        start = np.concatenate([np.zeros(3), self.shift_at(0.98) * self.direction])
+
+        def moved(x: np.ndarray) -> np.ndarray:
+            return self.second @ Rotation.from_rotvec(x[:3]).as_matrix().T + x[3:]
+
+        def millihartree(x: np.ndarray) -> float:
+            return 1e3 * self._gfn2_energy(moved(x))
+
+        found = minimize(
+            millihartree, start, method="BFGS", options={"gtol": 0.3, "eps": 1e-3, "maxiter": 25}
+        )
+        second = moved(found.x)
+        centre = second.mean(0)
+        return replace(self, second=second, direction=centre / np.linalg.norm(centre))
+
+    def energy(self) -> float:
+        """GFN2-xTB energy (hartree) as it stands."""
+        return self._gfn2_energy(self.second)
+
+    def distances(self) -> np.ndarray:
+        """Sorted distances (angstrom) between atoms of the two monomers as they stand."""
+        return np.sort(np.linalg.norm(self.first[:, None] - self.second[None], axis=2).ravel())
+
+    def _gfn2_energy(self, second: np.ndarray) -> float:
         atoms = [*self.elements[0], *self.elements[1]]
-        positions = np.vstack([self.first, moved]) / BOHR_ANGSTROM
+        positions = np.vstack([self.first, second]) / BOHR_ANGSTROM
         calculator = Calculator("GFN2-xTB", _numbers(atoms), positions, charge=float(self.charge))
         calculator.set("verbosity", 0)
         return float(calculator.singlepoint().get("energy"))
+
+
+def _distinct_minima(approaches: Sequence[_Approach]) -> list[_Approach]:
+    """The MINIMA lowest that differ in the distances between their atoms."""
+    kept: list[_Approach] = []
+    for approach in sorted(approaches, key=lambda a: a.energy()):
+        spectrum = approach.distances()
+        if all(np.abs(spectrum - other.distances()).max() > 0.3 for other in kept):
+            kept.append(approach)
+    return kept[:MINIMA]
 
 
 def _random_approach(first: Partner, second: Partner, rng: np.random.Generator) -> _Approach:

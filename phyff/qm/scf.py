@@ -20,7 +20,7 @@ from pyscf import df, dft, gto, lib
 OCCUPATION_CUTOFF = 1e-9
 """Eigenvalues of a density matrix below this (of at most two) are treated as empty."""
 NEGLIGIBLE = 1e-12
-"""Tabulated numbers below this are zero: their products would be denormal, which single precision handles 50 times slower."""
+"""Tabulated numbers below this are zero: their products would be denormal, which is 50 times slower."""
 GRID_BLOCK = 1024
 """Grid points handled at a time, so that a block of orbitals stays in the cache."""
 

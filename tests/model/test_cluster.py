@@ -9,7 +9,13 @@ from library_species import SHORT_RANGE, at_contact, random_pose
 from scipy.spatial.transform import Rotation
 
 from phyff.errors import SimulationError
-from phyff.model.cluster import PARTS, Cluster, interaction_energy, relaxed_displacements, short_range_energies
+from phyff.model.cluster import (
+    PARTS,
+    Cluster,
+    interaction_energy,
+    relaxed_displacements,
+    short_range_energies,
+)
 from phyff.model.parameters import ShortRange, species_tensors
 from phyff.units import COULOMB
 
@@ -94,7 +100,9 @@ def test_a_distant_ion_feels_the_dipole_of_a_molecule() -> None:
 def test_a_neutral_oscillator_near_a_charge_gains_half_alpha_field_squared() -> None:
     alpha, r = 2e-3, 3.0
     model = ShortRange.charges_only().model_copy(update={"damping_alpha": {"H": 4e-4, "Na": 4e-4}})
-    methane = standin_species.species("methane", "C", charges=(0.0,) * 5, alpha=(alpha, *(0.0,) * 4), c6=(0.0,) * 5)
+    methane = standin_species.species(
+        "methane", "C", charges=(0.0,) * 5, alpha=(alpha, *(0.0,) * 4), c6=(0.0,) * 5
+    )
     ion = standin_species.species("ion", "[Na+]", charges=(1.0,), alpha=(0.0,), c6=(0.0,))
     at = [torch.zeros((5, 3), dtype=torch.float64), torch.tensor([[r, 0.0, 0.0]], dtype=torch.float64)]
     cluster = Cluster.of([species_tensors(methane, model), species_tensors(ion, model)], at)

@@ -83,7 +83,7 @@ def test_the_openmm_expressions_say_what_the_torch_functions_say(r: float) -> No
     assert _evaluated(pairs.SLATER_OVERLAP, x=x, br=x) == pytest.approx(
         pairs.slater_overlap(*tensors[:2]).item(), rel=1e-12
     )
-    y = _evaluated(pairs.SLATER_ARGUMENT, x=x)
+    y = _evaluated(pairs.SLATER_ARGUMENT, z=x)
     assert y == pytest.approx(pairs.slater_argument(*tensors[:2]).item(), rel=1e-12)
     beyond = _evaluated(pairs.DISPERSION_BEYOND_C6, r=r, y=y, c6=c6, c8=c8, c10=c10)
     assert beyond - c6 / r**6 == pytest.approx(pairs.damped_dispersion(*tensors).item(), rel=1e-8)

@@ -1,0 +1,124 @@
+"""Every committed species meets the accuracy that the force field promises."""
+
+import json
+from functools import cache
+
+import library_species
+import numpy as np
+import pytest
+import torch
+from library_species import NAMES, RECORDS
+
+from phyff.fit.response import molecular_tensor
+from phyff.model.cluster import site_positions
+from phyff.species.parameters import SpeciesParameters
+from phyff.units import BOHR_NM
+
+SPECIES = {name: library_species.load(name) for name in NAMES}
+MOLECULES = [name for name, species in SPECIES.items() if species.n_atoms > 1]
+every_species = pytest.mark.parametrize("name", NAMES)
+every_molecule = pytest.mark.parametrize("name", MOLECULES)
+
+
+@cache
+def _records(kind: str) -> tuple[dict, ...]:
+    return tuple(json.loads(path.read_text()) for path in sorted((RECORDS / kind).glob("*.json")))
+
+
+def _record_at(kind: str, species: SpeciesParameters, xyz_nm: np.ndarray) -> tuple[np.ndarray, dict]:
+    """Positions (bohr) and the record of a species at one of its conformers."""
+    for content in _records(kind):
+        spec = content["spec"]
+        if spec["mapped_smiles"] == species.mapped_smiles:
+            xyz = np.array(spec["xyz_bohr"])
+            if np.abs(xyz * BOHR_NM - xyz_nm).max() < 1e-6:
+                return xyz, content["record"]
+    raise AssertionError(f"no committed {kind} record of {species.name} at its conformer")
+
+
+@every_species
+def test_charges_sum_to_the_net_charge(name: str) -> None:
+    species = SPECIES[name]
+    sites = sum(site.charge for site in species.drude_charges.sites)
+    assert sum(species.drude_charges.atoms) + sites == pytest.approx(species.charge, abs=1e-6)
+
+
+@every_species
+def test_charges_and_sites_miss_the_quantum_potential_by_at_most_six_percent(name: str) -> None:
+    species, square = SPECIES[name], 0.0
+    sites = species.drude_charges.sites
+    charges = np.array([*species.drude_charges.atoms, *(site.charge for site in sites)])
+    for conformer in species.conformers:
+        xyz, record = _record_at("density", species, np.array(conformer.xyz_nm))
+        places = np.vstack([xyz, site_positions(sites, torch.tensor(xyz * BOHR_NM)).numpy() / BOHR_NM])
+        points, values = np.array(record["esp"]["points_bohr"]), np.array(record["esp"]["values_hartree"])
+        miss = (charges / np.linalg.norm(points[:, None] - places, axis=2)).sum(1) - values
+        square += conformer.weight * (miss @ miss) / (values @ values)
+    assert np.sqrt(square) == pytest.approx(
+        species.quality["electrostatics"]["esp_relative_rms_drude"], rel=1e-3, abs=1e-6
+    )
+    assert np.sqrt(square) <= 0.06
+
+
+@every_species
+def test_the_polarizability_has_the_quantum_trace_and_eigenvalues(name: str) -> None:
+    species = SPECIES[name]
+    _, record = _record_at("polarizability", species, species.xyz)
+    expected = np.array(record["polarizability_bohr3"]) * BOHR_NM**3
+    alpha = np.array(species.polarizability.alpha)
+    carriers = alpha > 0
+    tensor = molecular_tensor(species.xyz[carriers], alpha[carriers], species.polarizability.thole)
+    assert np.trace(tensor) == pytest.approx(np.trace(expected), rel=0.01)
+    assert np.linalg.eigvalsh(tensor) == pytest.approx(np.linalg.eigvalsh(expected), rel=0.08)
+
+
+@every_molecule
+def test_valence_terms_hold_on_geometries_they_were_not_fitted_to(name: str) -> None:
+    assert SPECIES[name].quality["valence"]["force_rms_heldout_kcal_mol_A"] < 8.0
+
+
+@every_molecule
+def test_the_minimum_keeps_its_bonds_and_angles(name: str) -> None:
+    quality = SPECIES[name].quality["valence"]
+    assert quality["max_bond_error_A"] < 0.01
+    assert quality["max_angle_error_deg"] < 1.5
+
+
+@every_species
+def test_conformer_weights_sum_to_one_lowest_first(name: str) -> None:
+    conformers = SPECIES[name].conformers
+    assert sum(c.weight for c in conformers) == pytest.approx(1.0, abs=1e-6)
+    assert conformers[0].energy == 0.0
+    assert [c.energy for c in conformers] == sorted(c.energy for c in conformers)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name == "PF6-"])
+def test_hexafluorophosphate_is_octahedral_in_every_parameter(name: str) -> None:
+    species = SPECIES[name]
+    fluorines = [i for i, e in enumerate(species.elements) if e == "F"]
+    (phosphorus,) = (i for i, e in enumerate(species.elements) if e == "P")
+    for column in (
+        species.drude_charges.atoms,
+        species.multipoles.charges,
+        species.multipoles.dipoles,
+        species.multipoles.quadrupoles,
+        species.polarizability.alpha,
+        species.dispersion.c6,
+        species.slater.exponents,
+        species.slater.populations,
+    ):
+        assert len({column[i] for i in fluorines}) == 1
+    np.testing.assert_array_equal(species.multipoles.dipoles[phosphorus], 0.0)
+    np.testing.assert_array_equal(species.multipoles.quadrupoles[phosphorus], 0.0)
+    vectors = species.xyz[fluorines] - species.xyz[phosphorus]
+    length = np.linalg.norm(vectors, axis=1).mean()
+    cosines = np.sort((vectors @ vectors.T / length**2).ravel())
+    np.testing.assert_allclose(cosines, [-1.0] * 6 + [0.0] * 24 + [1.0] * 6, atol=1e-4)
+    bonds, angles = species.valence.bonds, species.valence.angles
+    assert len({(b.k, b.r0, b.anharmonicity) for b in bonds}) == 1
+    assert len(bonds) == 6
+    assert len({(a.k, a.theta0) for a in angles}) == 1
+    assert len(angles) == 12
+    diagonal = {frozenset(pair) for pair in ((0, 2), (3, 4), (5, 6))}
+    kinds = {(frozenset(u.atoms) in diagonal, u.k, u.r0) for u in species.valence.urey_bradleys}
+    assert len(kinds) == len({across for across, _, _ in kinds})

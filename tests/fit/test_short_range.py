@@ -1,0 +1,160 @@
+"""The short-range fit recovers a known model, stays behind its walls and keeps test scans apart."""
+
+import numpy as np
+import pytest
+import torch
+from library_species import at_contact, random_pose
+from standin_species import ALL
+
+from phyff.errors import FitError
+from phyff.fit import short_range as fitting
+from phyff.fit.short_range import CLASS_LEVEL, DimerPoint, fit_dispersion_width, fit_short_range
+from phyff.model.cluster import PARTS, Cluster, interaction_energy
+from phyff.model.pairs import COMPONENTS
+from phyff.model.parameters import ShortRange, ShortRangeClass, species_tensors
+
+LABELS = {e: ALL[n].atom_classes[i][CLASS_LEVEL] for n, i, e in (("water", 0, "O"), ("water", 1, "H"))}
+DAMPING = {"H": 4e-4, "Li": 8e-4}
+TRUTH = ShortRange(
+    classes={
+        LABELS["O"]: ShortRangeClass(exchange=0.6, penetration=0.25, charge_transfer=0.2, width=1.04),
+        LABELS["H"]: ShortRangeClass(exchange=0.3, penetration=0.12, charge_transfer=0.1, width=0.97),
+        "Cl-": ShortRangeClass(exchange=0.8, penetration=0.4, charge_transfer=0.3, width=0.94),
+        "Li+": ShortRangeClass(exchange=0.25, penetration=-0.1, charge_transfer=-0.08, width=1.02),
+    },
+    damping=2.6,
+    damping_alpha=DAMPING,
+    dispersion_width=0.85,
+)
+PAIRS = [("water", "water"), ("Li+", "water"), ("Cl-", "water"), ("Cl-", "Li+")]
+
+
+def _points(model: ShortRange, scans: int, seed: int) -> list[DimerPoint]:
+    """Dimers of the stand-in species at random orientations, decomposed by the model itself."""
+    rng, points = np.random.default_rng(seed), []
+    tensors = {name: species_tensors(s, model) for name, s in ALL.items()}
+    for names in PAIRS:
+        for scan in range(scans):
+            first, second = (random_pose(ALL[n].xyz, rng) for n in names)
+            for gap in (0.19, 0.23, 0.28, 0.35):
+                moved = at_contact(first, second, gap, np.random.default_rng(scan))
+                cluster = Cluster.of([tensors[n] for n in names], [torch.tensor(x) for x in (first, moved)])
+                parts = {k: v.item() for k, v in interaction_energy(cluster).items()}
+                points.append(DimerPoint(names, (first, moved), parts, f"{'+'.join(names)}#{scan}"))
+    return points
+
+
+@pytest.fixture(scope="module")
+def points() -> list[DimerPoint]:
+    return _points(TRUTH, 9, seed=1)
+
+
+@pytest.fixture(scope="module")
+def fitted(points: list[DimerPoint]) -> ShortRange:
+    return _fit(points)
+
+
+def _fit(points: list[DimerPoint]) -> ShortRange:
+    return fit_short_range(ALL, points, TRUTH.damping, DAMPING, TRUTH.dispersion_width, {"command": "test"})
+
+
+def test_the_stand_ins_carry_the_classes_of_the_known_model() -> None:
+    labels = {s.atom_classes[i][CLASS_LEVEL] for s in ALL.values() for i in range(s.n_atoms)}
+    assert labels == set(TRUTH.classes)
+
+
+def test_components_of_a_known_model_are_recovered_on_new_dimers(fitted: ShortRange) -> None:
+    fresh = _points(TRUTH, 3, seed=2)
+    tensors = {name: species_tensors(s, fitted) for name, s in ALL.items()}
+    found, expected = [], []
+    for point in fresh:
+        cluster = Cluster.of([tensors[n] for n in point.names], [torch.tensor(x) for x in point.xyz])
+        parts = interaction_energy(cluster)
+        found.append([parts[name].item() for name in PARTS])
+        expected.append([point.components[name] for name in PARTS])
+    error = np.sqrt(np.mean((np.array(found) - expected) ** 2, axis=0))
+    size = np.sqrt(np.mean(np.array(expected) ** 2, axis=0))
+    assert dict(zip(PARTS, error / size, strict=True)) == pytest.approx(dict.fromkeys(PARTS, 0.0), abs=0.03)
+
+
+def test_the_width_of_the_dispersion_damping_is_recovered(points: list[DimerPoint]) -> None:
+    assert fit_dispersion_width(points, ALL) == pytest.approx(TRUTH.dispersion_width, abs=0.01)
+
+
+def test_a_bare_cation_gets_negative_factors_where_it_repels(fitted: ShortRange) -> None:
+    assert fitted.classes["Li+"].exchange > 0
+    assert fitted.classes["Li+"].penetration < 0
+    assert fitted.classes["Li+"].charge_transfer < 0
+    others = [c for label, c in fitted.classes.items() if label != "Li+"]
+    assert all(min(getattr(c, name) for name in COMPONENTS) > 0 for c in others)
+
+
+def test_coarser_labels_fall_back_on_means_of_the_fitted_classes(fitted: ShortRange) -> None:
+    for name, species in ALL.items():
+        for labels in species.atom_classes:
+            assert fitted.class_of(labels[CLASS_LEVEL + 1 :]) != "*" or name == "Li+"
+    oxygen = fitted.classes[LABELS["O"]]
+    assert fitted.classes["O"].exchange == pytest.approx(oxygen.exchange, rel=1e-12)
+
+
+def test_attraction_stays_behind_its_wall_whatever_the_data_ask_for(points: list[DimerPoint]) -> None:
+    greedy = []
+    for point in points:
+        parts = dict(point.components)
+        parts["electrostatics"] -= 0.9 * parts["exchange"]
+        parts["induction"] -= 0.9 * parts["exchange"]
+        greedy.append(DimerPoint(point.names, point.xyz, parts, point.scan))
+    model = _fit(greedy)
+    limits = {
+        name: fitting.WALL_SHARES[COMPONENTS.index(name)] for name in ("penetration", "charge_transfer")
+    }
+    for name, limit in limits.items():
+        shares = [abs(getattr(c, name)) / c.exchange for c in model.classes.values()]
+        assert max(shares) <= limit + 0.02
+        assert max(shares) > limit - 0.1  # the data do push against the wall
+
+
+def test_no_two_classes_at_their_walls_attract_at_contact() -> None:
+    assert sum(share**2 for share in fitting.WALL_SHARES.values()) < 1.0
+
+
+def test_derivatives_of_the_prediction_are_those_of_finite_differences(points: list[DimerPoint]) -> None:
+    labels = sorted(TRUTH.classes)
+    tensors = {name: species_tensors(s, fitting._blank(labels, 2.6, DAMPING, 1.0)) for name, s in ALL.items()}
+    index = {
+        name: np.array([labels.index(own[CLASS_LEVEL]) for own in s.atom_classes]) for name, s in ALL.items()
+    }
+    pairs = fitting._Pairs.of([fitting._row(point, tensors, index) for point in points[::7]])
+    factors = np.random.default_rng(0).normal(scale=0.2, size=(4, len(labels)))
+    values, derivatives = pairs.predict(factors)
+    step = 1e-5
+    for c, k in np.ndindex(factors.shape):
+        shift = np.zeros_like(factors)
+        shift[c, k] = step
+        numeric = (pairs.predict(factors + shift)[0] - pairs.predict(factors - shift)[0]) / (2 * step)
+        np.testing.assert_allclose(
+            derivatives[:, :, c, k], numeric, rtol=1e-6, atol=1e-7 * np.abs(values).max()
+        )
+
+
+def test_every_third_scan_is_kept_out_of_the_trial_fit(
+    points: list[DimerPoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, solve = [], fitting._solve
+
+    def watched(rows, n_classes):
+        seen.append(np.sort([row.targets[0] for row in rows]))
+        return solve(rows, n_classes)
+
+    monkeypatch.setattr(fitting, "_solve", watched)
+    model = _fit(points)
+    kept = [p.components["exchange"] for p in points if int(p.scan.split("#")[1]) % 3 != 2]
+    np.testing.assert_array_equal(seen[0], np.sort(kept))
+    np.testing.assert_array_equal(seen[1], np.sort([p.components["exchange"] for p in points]))
+    held_out = model.quality["held_out_scans"]
+    assert sum(report["points"] for report in held_out.values()) == len(points) - len(kept)
+
+
+def test_a_fit_without_dimers_is_an_error() -> None:
+    with pytest.raises(FitError, match="no dimer data"):
+        _fit([])
