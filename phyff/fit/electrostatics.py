@@ -486,11 +486,11 @@ def _out_of_plane(atoms: tuple[int, ...], weights: tuple[float, ...]) -> ChargeS
 
 
 _SITE_MAKERS: dict[str, tuple[SiteMaker, tuple[float, ...]]] = {
-    "axial": (_axial, (-0.06, -0.04, -0.025, 0.02, 0.03, 0.045, 0.06, 0.07)),
-    "side pairs": (_side_pairs, (0.02, 0.03, 0.04, 0.05, 0.06, 0.07)),
-    "bisector": (_bisector, (-0.04, -0.02, 0.02, 0.035, 0.05, 0.06, 0.07)),
-    "out-of-plane pairs": (_out_of_plane_pairs, (0.02, 0.03, 0.04, 0.05, 0.06, 0.07)),
+    "axial": (_axial, (-0.06, -0.04, -0.025, 0.02, 0.03, 0.045, 0.06)),
+    "side pairs": (_side_pairs, (0.02, 0.03, 0.04, 0.05)),
+    "bisector": (_bisector, (-0.04, -0.02, 0.02, 0.035, 0.05, 0.055)),
+    "out-of-plane pairs": (_out_of_plane_pairs, (0.02, 0.03, 0.04, 0.05, 0.055)),
     "threefold axis": (_threefold_axis, (-0.07, -0.05, -0.03, 0.03, 0.05, 0.07)),
-    "pi pairs": (_pi_pairs, (0.02, 0.03, 0.05, 0.07, 0.085)),
+    "pi pairs": (_pi_pairs, (0.02, 0.03, 0.05, 0.07)),
 }
 """Kinds of sites and their distances from the atom, nm."""

@@ -117,7 +117,7 @@ def with_valence(
         if not energy.requires_grad:
             return 0.0, np.zeros_like(xyz)
         (gradient,) = torch.autograd.grad(energy, position)
-        return float(energy), -gradient.numpy()
+        return float(energy.detach()), -gradient.numpy()
 
     far = bool((~tensors.close).any())
     fit = fit_valence(

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import openmm
@@ -191,10 +190,6 @@ class ForceField:
     def notes(self) -> list[str]:
         """Sentences about species whose short range leans on classes without data of their own."""
         return [note for species in self.species for note in self.short_range.leans_on(species)]
-
-    def summary(self) -> dict[str, Any]:
-        """Name, SMILES and quality figures of every species."""
-        return {s.name: {"smiles": s.smiles, "quality": s.quality} for s in self.species}
 
     def _placed(self, residue: Residue) -> Placed:
         species = self._species_of(residue)
