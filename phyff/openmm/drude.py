@@ -33,9 +33,9 @@ C6_SIGMA = 0.05
 SHORT_RANGE_CUTOFF = 0.65
 SWITCH_WIDTH = 0.08
 DAMPING_CUTOFF = 0.42
-"""nm; between polarizable atoms Thole's correction is below 1e-4 of the charges' interaction there."""
+"""nm; Thole's correction of a pair of charges on heavy atoms is below 1e-3 of its Coulomb energy there."""
 EWALD_TOLERANCE = 3e-5
-"""Oscillators of 2-3 e make mesh errors large: OpenMM's default 5e-4 shifts the pressure by up to 1700 bar."""
+"""Oscillators of 2-3 e make mesh errors large: the default 5e-4 shifts the pressure by up to 1700 bar."""
 GROUPS = {"valence": 0, "permanent": 1, "oscillators": 2, "damping": 3, "short range": 4}
 """Force groups, for timing and analysis."""
 
