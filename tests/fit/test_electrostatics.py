@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import library_species
 import numpy as np
 import pytest
 import torch
@@ -11,25 +10,8 @@ from phyff.errors import FitError
 from phyff.fit.electrostatics import ElectrostaticFit, fit_electrostatics
 from phyff.fit.species import boltzmann_weights
 from phyff.model.cluster import site_positions
-from phyff.qm import executor
-from phyff.qm.level import PHYFF_2026A
-from phyff.qm.monomer import MonomerData, monomer_records
-from phyff.qm.store import RecordStore
-from phyff.species.molecule import Molecule
+from phyff.qm.monomer import MonomerData
 from phyff.units import BOHR_NM, DEBYE_E_NM
-
-
-@pytest.fixture(scope="module")
-def ec(tmp_path_factory: pytest.TempPathFactory) -> MonomerData:
-    """EC's committed records; a job that would have to run fails the test."""
-
-    def no_jobs(*_: object) -> None:
-        raise AssertionError("a committed record of EC is missing")
-
-    store = RecordStore(tmp_path_factory.mktemp("empty"), (library_species.RECORDS,))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(executor, "_pool", no_jobs)
-        return monomer_records(Molecule.from_smiles("O=C1OCCO1"), PHYFF_2026A, store)
 
 
 @pytest.fixture(scope="module")
