@@ -43,6 +43,8 @@ SOFT_ENERGY = 25.0
 FLOOR = 1.0
 """kJ/mol; errors are weighed against this plus RELATIVE of the component."""
 RELATIVE = 0.03
+TOTAL_FLOOR = 0.5
+"""kJ/mol; the same for the total, tighter, because small errors of the components that share a sign add up."""
 RIDGE = 0.15
 """Pull of log factors to the mean of their component, and of log widths to zero."""
 WIDTH_RIDGE = 5.0
@@ -81,6 +83,9 @@ class _Row:
     signs: np.ndarray
     targets: np.ndarray
     weights: np.ndarray
+    total_target: float
+    """What exchange, penetration and charge transfer together have to give for the total to be right."""
+    total_weight: float
 
 
 def fit_short_range(
@@ -217,6 +222,8 @@ def _row(point: DimerPoint, tensors: Mapping[str, SpeciesTensors], index: Mappin
         ),
         targets=targets,
         weights=soften / scale,
+        total_target=sum(residual.values()),
+        total_weight=soften / (TOTAL_FLOOR + RELATIVE * abs(_total(point))),
     )
 
 
@@ -274,6 +281,9 @@ def _solve(rows: Sequence[_Row], n_classes: int) -> np.ndarray:
     pairs = _Pairs.of(rows)
     targets = np.array([row.targets for row in rows])
     weights = np.array([row.weights for row in rows])
+    total_targets = np.array([row.total_target for row in rows])
+    total_weights = np.array([row.total_weight for row in rows])
+    signs = np.array([SIGNS[name] for name in COMPONENTS])
     start = np.zeros((4, n_classes))
     bare, _ = pairs.predict(start)
     for c in range(3):
@@ -299,13 +309,20 @@ def _solve(rows: Sequence[_Row], n_classes: int) -> np.ndarray:
     def residuals(flat: np.ndarray) -> np.ndarray:
         values, _ = pairs.predict(flat.reshape(4, n_classes))
         return np.concatenate(
-            [(weights * (values - targets)).ravel(), ridge @ flat, np.maximum(excess(flat), 0.0)]
+            [
+                (weights * (values - targets)).ravel(),
+                total_weights * (values @ signs - total_targets),
+                ridge @ flat,
+                np.maximum(excess(flat), 0.0),
+            ]
         )
 
     def jacobian(flat: np.ndarray) -> np.ndarray:
         _, derivatives = pairs.predict(flat.reshape(4, n_classes))
         hinge = wall * (excess(flat) > 0)[:, None]
-        return np.vstack([(weights[:, :, None, None] * derivatives).reshape(targets.size, -1), ridge, hinge])
+        components = (weights[:, :, None, None] * derivatives).reshape(targets.size, -1)
+        totals = np.einsum("r,c,rckl->rkl", total_weights, signs, derivatives).reshape(len(rows), -1)
+        return np.vstack([components, totals, ridge, hinge])
 
     lower, upper = np.full((4, n_classes), -8.0), np.full((4, n_classes), 12.0)
     lower[3], upper[3] = np.log(0.5), np.log(1.3)

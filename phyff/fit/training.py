@@ -13,7 +13,7 @@ from phyff.errors import FitError
 from phyff.fit.short_range import DimerPoint, fit_dispersion_width, fit_short_range
 from phyff.fit.species import fit_nonbonded, with_valence
 from phyff.model.parameters import HYDROGEN_DAMPING_ALPHA, START_DAMPING, ShortRange
-from phyff.qm.dimers import Partner, scan_jobs
+from phyff.qm.dimers import Partner, approach_job_of, scan_jobs
 from phyff.qm.executor import Job, run_jobs
 from phyff.qm.level import LevelOfTheory
 from phyff.qm.monomer import monomer_records
@@ -62,22 +62,31 @@ def make_library(
     say(f"short range: written to {folder / 'short_range.json'}")
 
 
-def dimer_jobs(species: Sequence[SpeciesParameters], level: LevelOfTheory) -> list[list[Job]]:
-    """Rounds of decomposition jobs for all pairs of `species`, the informative and cheap ones first."""
+def dimer_jobs(
+    species: Sequence[SpeciesParameters], level: LevelOfTheory, store: RecordStore, workers: int
+) -> list[list[Job]]:
+    """Rounds of decomposition jobs for all pairs of `species`, the informative and cheap ones first. The
+    geometries are chosen here if the store has none yet."""
     partners = {s.name: _partner(s) for s in species}
     pairs = sorted(
         combinations_with_replacement(sorted(partners, key=lambda n: partners[n].molecule.n_atoms), 2),
         key=lambda pair: (sum(partners[n].molecule.n_atoms for n in pair), pair),
     )
-    jobs = [scan_jobs(partners[a], partners[b], level) for a, b in pairs]
-    return [[job for own in jobs for job in own if job.spec["scan"] in group] for group in SCAN_ORDER]
+    approaches = [approach_job_of(partners[a], partners[b]) for a, b in pairs]
+    records = run_jobs(approaches, store, workers, "approaches of the dimers")
+    jobs = [
+        job
+        for choice, record in zip(approaches, records, strict=True)
+        for job in scan_jobs(choice, record, level)
+    ]
+    return [[job for job in jobs if job.spec["scan"] in group] for group in SCAN_ORDER]
 
 
 def run_dimers(
     species: Sequence[SpeciesParameters], level: LevelOfTheory, store: RecordStore, workers: int
 ) -> None:
     """Compute what the store lacks of the training set; can be stopped and started again at any time."""
-    for number, jobs in enumerate(dimer_jobs(species, level), start=1):
+    for number, jobs in enumerate(dimer_jobs(species, level, store, workers), start=1):
         run_jobs(jobs, store, workers, f"dimers, round {number} of {len(SCAN_ORDER)}")
 
 
@@ -156,4 +165,4 @@ def _induction_error(model: ShortRange) -> float:
 
 def _partner(species: SpeciesParameters) -> Partner:
     shapes = [np.array(c.xyz_nm) * 10.0 for c in species.conformers if c.energy < SCANNED_WINDOW]
-    return Partner(species.molecule, tuple(np.round(x, 5) for x in shapes[:SCANNED_CONFORMERS]))
+    return Partner(species.molecule, tuple(shapes[:SCANNED_CONFORMERS]))

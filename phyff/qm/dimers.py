@@ -49,31 +49,70 @@ class Partner:
     conformers: tuple[np.ndarray, ...]
 
 
-def scan_jobs(first: Partner, second: Partner, level: LevelOfTheory, seed: int = 2026) -> list[Job]:
-    """Decomposition jobs of one pair of species; the same arguments give the same jobs."""
-    rng = np.random.default_rng(
-        [seed, *(ord(c) for c in first.molecule.smiles + "|" + second.molecule.smiles)]
+def approach_job_of(first: Partner, second: Partner, seed: int = 2026) -> Job:
+    """The job that chooses the scans of one pair of species. Its record fixes the geometries: rankings by an
+    approximate energy come out differently on another processor, and would ask for other dimers there."""
+    spec = {
+        "first": _choices(first),
+        "second": _choices(second),
+        "seed": seed,
+        "orientations": ORIENTATIONS,
+        "ranks": list(RANKS),
+        "contact_scales": list(CONTACT_SCALES),
+        "minima": MINIMA,
+        "minimum_scales": list(MINIMUM_SCALES),
+    }
+    return Job(
+        "approach", spec, approach_job, f"{first.molecule.smiles} + {second.molecule.smiles} approaches"
     )
+
+
+def approach_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Record of the scans of one pair: {"scans": [{"first": (n, 3), "seconds": [(m, 3), ...]}]}, angstrom."""
+    sides = (spec["first"], spec["second"])
+    rng = np.random.default_rng([spec["seed"], *(ord(c) for c in "|".join(s["smiles"] for s in sides))])
     ranked = sorted(
-        (_random_approach(first, second, rng) for _ in range(ORIENTATIONS)), key=lambda a: a.binding_rank()
+        (_random_approach(spec, rng) for _ in range(ORIENTATIONS)), key=lambda a: a.binding_rank()
     )
-    scans = [(ranked[rank], ranked[rank].shifts()) for rank in RANKS]
-    if min(len(first.molecule.elements), len(second.molecule.elements)) > 1:
+    atoms = max(len(side["elements"]) for side in sides)
+    scans = []
+    for number, rank in enumerate(RANKS):
+        # Two atoms have one direction only: their scans differ in distance instead.
+        spread = 1.0 + 0.02 * number if atoms == 1 else 1.0
+        scans.append((ranked[rank], [spread * shift for shift in ranked[rank].shifts()]))
+    if min(len(side["elements"]) for side in sides) > 1:
         for approach in _distinct_minima([approach.relaxed() for approach in ranked[:RELAXED]]):
             distance = float(approach.second.mean(0) @ approach.direction)
             scans.append((approach, [(scale - 1.0) * distance for scale in MINIMUM_SCALES]))
+    return {
+        "scans": [
+            {
+                "first": np.round(approach.first, 5).tolist(),
+                "seconds": [
+                    np.round(approach.second + shift * approach.direction, 5).tolist() for shift in shifts
+                ],
+            }
+            for approach, shifts in scans
+        ]
+    }
+
+
+def scan_jobs(approaches: Job, record: dict[str, Any], level: LevelOfTheory) -> list[Job]:
+    """Decomposition jobs of one pair of species from the job that chose its scans and its record."""
+    first, second = approaches.spec["first"], approaches.spec["second"]
     jobs = []
-    for scan, (approach, shifts) in enumerate(scans):
-        for step, shift in enumerate(shifts):
+    for scan, geometries in enumerate(record["scans"]):
+        for step, xyz in enumerate(geometries["seconds"]):
             spec = {
-                "first": _described(first.molecule, approach.first),
-                "second": _described(second.molecule, approach.second + shift * approach.direction),
+                "first": _placed(first, geometries["first"]),
+                "second": _placed(second, xyz),
                 "scan": scan,
                 "step": step,
                 "level": {**level.density_key(), "nonlocal_grid": list(NONLOCAL_GRID)},
             }
-            name = f"{first.molecule.smiles} + {second.molecule.smiles} scan {scan} step {step}"
-            jobs.append(Job("dimer", spec, eda_job, name))
+            jobs.append(
+                Job("dimer", spec, eda_job, f"{approaches.name.removesuffix(' approaches')} {scan}.{step}")
+            )
     return jobs
 
 
@@ -165,14 +204,14 @@ def _distinct_minima(approaches: Sequence[_Approach]) -> list[_Approach]:
     return kept[:MINIMA]
 
 
-def _random_approach(first: Partner, second: Partner, rng: np.random.Generator) -> _Approach:
+def _random_approach(spec: dict[str, Any], rng: np.random.Generator) -> _Approach:
     xyz = []
-    for partner in (first, second):
-        shape = partner.conformers[rng.integers(len(partner.conformers))]
+    for side in (spec["first"], spec["second"]):
+        shape = np.array(side["conformers"][rng.integers(len(side["conformers"]))])
         xyz.append((shape - shape.mean(0)) @ Rotation.random(rng=rng).as_matrix().T)
     direction = rng.normal(size=3)
-    charge = first.molecule.charge + second.molecule.charge
-    elements = (first.molecule.elements, second.molecule.elements)
+    charge = spec["first"]["charge"] + spec["second"]["charge"]
+    elements = (tuple(spec["first"]["elements"]), tuple(spec["second"]["elements"]))
     return _Approach(xyz[0], xyz[1], direction / np.linalg.norm(direction), elements, charge)
 
 
@@ -185,10 +224,21 @@ def _numbers(elements: Sequence[str]) -> np.ndarray:
     return np.array([nuclear_charge(element) for element in elements])
 
 
-def _described(molecule: Molecule, xyz: np.ndarray) -> dict[str, Any]:
+def _choices(partner: Partner) -> dict[str, Any]:
+    molecule = partner.molecule
     return {
-        "smiles": molecule.mapped_smiles,
+        "smiles": molecule.smiles,
+        "mapped_smiles": molecule.mapped_smiles,
         "elements": list(molecule.elements),
         "charge": molecule.charge,
-        "xyz_angstrom": np.round(xyz, 5).tolist(),
+        "conformers": [np.round(xyz, 5).tolist() for xyz in partner.conformers],
+    }
+
+
+def _placed(side: dict[str, Any], xyz: list[list[float]]) -> dict[str, Any]:
+    return {
+        "smiles": side["mapped_smiles"],
+        "elements": side["elements"],
+        "charge": side["charge"],
+        "xyz_angstrom": xyz,
     }
