@@ -3,11 +3,10 @@
 import functools
 import json
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,12 +15,7 @@ from rich.table import Table
 import phyff
 from phyff.errors import InputError, PhyffError
 
-if TYPE_CHECKING:
-    from phyff.formulation import Box, Formulation
-    from phyff.md import About
-    from phyff.openmm.forcefield import ForceField
-
-HEADLINE = ("density", "conductivity", "conductivity_nernst_einstein")
+HEADLINE = ("density", "viscosity", "conductivity", "conductivity_nernst_einstein")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -115,32 +109,14 @@ def run(
 
     Writes results.json and report.html. Stopped or killed, the same command goes on where it was.
     """
-    from phyff import builder, md
     from phyff.formulation import Formulation
-    from phyff.openmm.platforms import platform_named
-    from phyff.properties import write_results
+    from phyff.properties import study, write_results
     from phyff.report import write_report
+    from phyff.simulation import run_formulation
 
-    formulation = Formulation.parse(recipe)
-    settings = md.preset(
-        preset.value, temperature_K=formulation.temperature_K, pressure_bar=formulation.pressure_bar
-    )
-    box = formulation.box(None if formulation.has_size else settings.atoms, cutoff_nm=settings.cutoff_nm)
-    platform_named(platform)
-    _check_folder(out)
-    _describe(formulation, box)
-    forcefield = builder.force_field(formulation.species, out / builder.SPECIES_FOLDER, say=_say)
-    md.simulate(
-        forcefield,
-        [(name, count) for name, _, count in box.counts],
-        box.density,
-        settings,
-        out,
-        platform,
-        about=_about(formulation, box, forcefield),
-    )
-    results = write_results(out)
-    report = write_report(out)
+    run_formulation(Formulation.parse(recipe), preset.value, out, platform, _say)
+    result = study(out)
+    results, report = write_results(out, result), write_report(out, result)
     _headline(json.loads(results.read_text()))
     typer.echo(f"All numbers: {results}\nReport:      {report}")
 
@@ -169,17 +145,18 @@ def build(
     """
     from phyff import builder, md
     from phyff.formulation import Formulation
+    from phyff.simulation import check_folder, describe
 
     subject = builder.read_source(source)
     if not isinstance(subject, Formulation):
-        _check_folder(out)
+        check_folder(out)
         forcefield = builder.force_field([subject], out / builder.SPECIES_FOLDER, workers, _say)
         path = builder.write_force_field(forcefield, out)
     else:
         cutoff = md.preset("quick").cutoff_nm
         box = subject.box(cutoff_nm=cutoff)
-        _check_folder(out)
-        _describe(subject, box)
+        check_folder(out)
+        describe(subject, box, _say)
         forcefield = builder.force_field(subject.species, out / builder.SPECIES_FOLDER, workers, _say)
         path = builder.write_force_field(forcefield, out)
         builder.write_system(forcefield, box, cutoff, out)
@@ -200,9 +177,10 @@ def energy(
     angstrom, atoms in map order; or a list of such clusters. Monomers are kept rigid.
     """
     from phyff import builder, clusters
+    from phyff.openmm.forcefield import ForceField
     from phyff.qm.store import default_root
 
-    def force_field_of(species: Sequence[tuple[str, str]]) -> "ForceField":
+    def force_field_of(species: Sequence[tuple[str, str]]) -> ForceField:
         return builder.force_field(species, default_root() / builder.SPECIES_FOLDER)
 
     typer.echo(json.dumps(clusters.energies(cluster, engine.value, force_field_of), indent=1))
@@ -252,6 +230,148 @@ def train(
     from phyff.species.library import library_directory
 
     make_library(library_directory(), PHYFF_2026A, workers, fit_only, _say)
+
+
+@app.command()
+@reports_errors
+def viscosity(
+    run_dir: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_DIR", help="A folder that phyff run has written.", show_default=False),
+    ],
+    ps: Annotated[float, typer.Option(help="Length in ps at each of three accelerations.")] = 500.0,
+    platform: Platform = None,
+) -> None:
+    """Compute the viscosity of a finished run by driving a flow, and write its results and report again."""
+    from phyff.md.viscosity import shear_flow_of_run
+    from phyff.openmm.forcefield import ForceField
+    from phyff.openmm.platforms import platform_named
+    from phyff.properties import study, write_results
+    from phyff.report import write_report
+
+    platform_named(platform)
+    forcefield = ForceField.load(run_dir / "forcefield.json")
+    shear_flow_of_run(forcefield, run_dir, ps, platform=platform, say=_say)
+    result = study(run_dir)
+    path = write_results(run_dir, result)
+    write_report(run_dir, result)
+    _headline(json.loads(path.read_text()), ("viscosity",))
+
+
+@app.command()
+@reports_errors
+def analyze(
+    trajectory: Annotated[Path, typer.Argument(metavar="TRAJ", help="XTC, DCD, ...", show_default=False)],
+    topology: Annotated[Path, typer.Argument(metavar="TOPOLOGY", help="PDB, GRO, ...", show_default=False)],
+    out: Out,
+    species: Annotated[
+        list[str] | None,
+        typer.Option(help="RESIDUE=SMILES, once for each kind of molecule.", show_default=False),
+    ] = None,
+    charges: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON of charges by residue name, net or one an atom: `{"LI": 1, "WAT": [-0.8, 0.4, 0.4]}`.',
+            show_default=False,
+        ),
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=1.0, help="K.")] = 298.15,
+    pressure: Annotated[float, typer.Option(help="bar.")] = 1.0,
+    frame_ps: Annotated[
+        float | None,
+        typer.Option(min=1e-6, help="Time between frames; without it the file's.", show_default=False),
+    ] = None,
+    skip_ps: Annotated[float, typer.Option(min=0.0, help="Left out at the start.")] = 0.0,
+    viscosity_cp: Annotated[
+        float | None,
+        typer.Option(min=1e-6, help="For the finite-size correction of diffusion.", show_default=False),
+    ] = None,
+) -> None:
+    """Analyse a trajectory from any program: transport, structure, dielectric constant.
+
+    One residue must be one molecule, the box a cube. Writes results.json and report.html.
+    """
+    from phyff import analyze as analysis
+    from phyff.properties import write_results
+    from phyff.report import write_report
+    from phyff.simulation import check_folder
+
+    pairs = [entry.partition("=") for entry in species or []]
+    for name, equals, smiles in pairs:
+        if not (name and equals and smiles):
+            raise InputError(f"species: {name + equals + smiles!r} is not RESIDUE=SMILES.")
+    check_folder(out)
+    result = analysis.analyze(
+        trajectory,
+        topology,
+        out,
+        {name: smiles for name, _, smiles in pairs},
+        analysis.read_charges(charges) if charges else {},
+        analysis.Conditions(temperature, pressure, frame_ps, skip_ps, viscosity_cp),
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    results, report = write_results(out, result), write_report(out, result)
+    _headline(json.loads(results.read_text()))
+    typer.echo(f"All numbers: {results}\nReport:      {report}")
+
+
+@app.command("export-pybamm")
+@reports_errors
+def export_pybamm(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS...",
+            help="results.json files or run folders of one salt at two or more concentrations.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The Python file to write.", show_default=False)],
+) -> None:
+    """Write a PyBaMM parameter file: conductivity, diffusivity, transference against concentration."""
+    from phyff.pybamm_export import export
+
+    points = export(results, out)
+    for point in points:
+        _say(f"{point.name}: {point.concentration:.0f} mol/m3")
+        for line in point.unsettled:
+            _say(f"  {line}")
+    typer.echo(f"Parameters for PyBaMM: {out}")
+
+
+@app.command()
+@reports_errors
+def bench(
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="density, conductivity.", show_default=False)],
+    only: Annotated[
+        list[str] | None, typer.Option(help="A system of the suite; can be repeated.", show_default=False)
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of the simulations.")] = Path("runs/bench"),
+    folder: Annotated[Path, typer.Option("--benchmarks", help="Folder of suites/ and results/.")] = Path(
+        "benchmarks"
+    ),
+    platform: Platform = None,
+) -> None:
+    """Simulate a suite of formulations with measured values, and write how far off the simulations are.
+
+    Writes results/SUITE.json, .md (table, scores) and .png (parity plot). Stopped, it goes on where it was.
+    """
+    from phyff.bench import load_suite, run_suite, table
+    from phyff.md.reporters import write_atomically
+    from phyff.report.parity import save_parity
+
+    rows = run_suite(
+        suite,
+        load_suite(suite, folder / "suites"),
+        only or [],
+        runs / suite,
+        folder / "results",
+        platform,
+        _say,
+    )
+    write_atomically(folder / "results" / f"{suite}.md", table(rows))
+    save_parity(rows, folder / "results" / f"{suite}.png")
+    typer.echo(table(rows))
 
 
 @app.command()
@@ -320,13 +440,13 @@ def _show_species(name: str) -> None:
     console.print(f"File: {file}", highlight=False, soft_wrap=True)
 
 
-def _headline(results: dict[str, Any]) -> None:
+def _headline(results: dict[str, Any], names: Sequence[str] = HEADLINE) -> None:
     from phyff.report.tables import UNITS, label, with_error
 
     table = Table(
         "property", "value", "unit", "verdict", title=f"{results['name']} at {results['temperature_K']:g} K"
     )
-    for name in HEADLINE:
+    for name in names:
         found = results["properties"].get(name)
         if found is not None:
             value = float("nan") if found["value"] is None else found["value"]
@@ -334,44 +454,6 @@ def _headline(results: dict[str, Any]) -> None:
             unit = UNITS.get(found["unit"], found["unit"])
             table.add_row(label(name), with_error(value, error), unit, found["verdict"])
     Console().print(table)
-
-
-def _describe(formulation: "Formulation", box: "Box") -> None:
-    _say(
-        f"{formulation.name}: "
-        + ", ".join(f"{count} {name}" for name, _, count in box.counts)
-        + f"; {box.n_atoms} atoms, box about {box.edge_nm:.2f} nm"
-    )
-    for row in box.rows:
-        _say(f"  {row.name}: asked {row.requested}, in the box {row.achieved}")
-
-
-def _about(formulation: "Formulation", box: "Box", forcefield: "ForceField") -> "About":
-    from dataclasses import asdict
-
-    from phyff.md import About
-
-    levels = {s.provenance.get("level_of_theory", {}).get("name", "unknown") for s in forcefield.species}
-    return About(
-        name=formulation.name,
-        provenance={
-            "phyff": phyff.__version__,
-            "command": shlex.join(["phyff", *sys.argv[1:]]),
-            "recipe": formulation.to_dict(),
-            "engine": "drude",
-            "level_of_theory": ", ".join(sorted(levels)),
-            "experimental_input": "none",
-        },
-        warnings=[*forcefield.notes(), *box.notes],
-        composition_report=[asdict(row) for row in box.rows],
-    )
-
-
-def _check_folder(out: Path) -> None:
-    """Raises InputError when results cannot go there; makes nothing."""
-    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not existing.is_dir():
-        raise InputError(f"out: {existing} is a file; give a folder.")
 
 
 def _say(line: str) -> None:

@@ -14,7 +14,7 @@ from rdkit import Chem
 
 from phyff.errors import InputError, SimulationError
 from phyff.model import cluster as torch_engine
-from phyff.openmm import cluster as drude_engine
+from phyff.openmm import cluster as openmm_engine
 from phyff.openmm.forcefield import ForceField
 from phyff.species import library
 from phyff.species.molecule import Molecule
@@ -86,8 +86,6 @@ def energies(
     """
     if engine not in ENGINES:
         raise InputError(f"engine: {engine!r} is unknown; choose one of {', '.join(ENGINES)}.")
-    if engine == "multipole":
-        raise InputError("engine: 'multipole' is not available yet; choose torch or drude.")
     clusters, is_list = read_clusters(path)
     molecules: list[list[Molecule]] = []
     for k, cluster in enumerate(clusters):
@@ -159,7 +157,7 @@ def interaction_energy(
             )
         )
     else:
-        parts = drude_engine.interaction_energy(forcefield, monomers)
+        parts = openmm_engine.interaction_energy(forcefield, monomers, engine)
     values = {name: float(parts[name]) for name in PARTS}
     if not np.isfinite(list(values.values())).all():
         raise SimulationError("The energy of the cluster is not finite: two of its monomers overlap.")

@@ -58,6 +58,7 @@ def species(
         ),
         drude_charges=DrudeCharges(atoms=tuple(charges)),
         polarizability=Polarizability(alpha=tuple(alpha), thole=2.6),
+        multipole_polarizability=Polarizability(alpha=tuple(alpha), thole=0.45),
         dispersion=Dispersion(c6=tuple(c6), c8=tuple(0.05 * c for c in c6), c10=tuple(0.003 * c for c in c6)),
         slater=Slater(populations=(1.0,) * n, exponents=(38.0,) * n),
         valence=valence or ValenceTerms(n_atoms=n),

@@ -101,7 +101,5 @@ def test_a_missing_file_and_engines_that_do_not_exist_are_refused(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         energies(tmp_path / "none.json", "torch", force_field_of)
     path = write(tmp_path, {"monomers": [ION]})
-    with pytest.raises(InputError, match="not available yet"):
-        energies(path, "multipole", force_field_of)
     with pytest.raises(InputError, match="choose one of"):
         energies(path, "amber", force_field_of)

@@ -28,7 +28,7 @@ RIDGE_SCALES = (0.1, 0.1, 0.2)
 """e, e bohr, e bohr^2: departures from MBIS that cost one unit."""
 MOMENT_WEIGHTS = (1.0, 0.01)
 """Of the molecular dipole (per e bohr) and quadrupole (per e bohr^2) against relative potential error."""
-SITE_RIDGE = 1e-7
+SITE_RIDGE = 1e-6
 LEAST_GAIN = 1e-4
 """Site groups that lower the relative potential error by less are not worth their cost."""
 SITE_EXCESS = 0.0098

@@ -44,7 +44,7 @@ FLOOR = 1.0
 """kJ/mol; errors are weighed against this plus RELATIVE of the component."""
 RELATIVE = 0.03
 TOTAL_FLOOR = 0.5
-"""kJ/mol; the same for the total, tighter, because small errors of the components that share a sign add up."""
+"""kJ/mol; the same for the total, tighter: small errors of components that share a sign add up."""
 RIDGE = 0.15
 """Pull of log factors to the mean of their component, and of log widths to zero."""
 WIDTH_RIDGE = 5.0

@@ -74,6 +74,7 @@ def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
         multipoles=electrostatics.multipoles,
         drude_charges=electrostatics.drude_charges,
         polarizability=response.polarizability,
+        multipole_polarizability=response.multipole_polarizability,
         dispersion=response.dispersion,
         slater=slater_of(data),
         valence=ValenceTerms(n_atoms=molecule.n_atoms),

@@ -12,7 +12,7 @@ import numpy as np
 from phyff.errors import FitError
 from phyff.fit.short_range import DimerPoint, fit_dispersion_width, fit_short_range
 from phyff.fit.species import fit_nonbonded, with_valence
-from phyff.model.parameters import HYDROGEN_DAMPING_ALPHA, START_DAMPING, ShortRange
+from phyff.model.parameters import START_DAMPING, ShortRange
 from phyff.qm.dimers import Partner, approach_job_of, scan_jobs
 from phyff.qm.executor import Job, run_jobs
 from phyff.qm.level import LevelOfTheory
@@ -138,7 +138,7 @@ def train(
     )
     width = fit_dispersion_width(points, species)
     say(f"dispersion damping: {width:.3f} of the MBIS exponents")
-    alphas: dict[str, float] = {"H": HYDROGEN_DAMPING_ALPHA}
+    alphas: dict[str, float] = {}
     for cation in cations:
         own = [p for p in points if cation in p.names and min(species[n].charge for n in p.names) <= 0]
         if not own:

@@ -127,11 +127,12 @@ def _stages(
     mix: float,
     equilibrate: float,
     density: float,
-    settle: float,
-    transport: float,
-    replicas: int = 1,
+    settle: float = 0.0,
+    transport: float = 0.0,
+    replicas: int = 0,
 ) -> tuple[Stage, ...]:
-    """The common recipe; arguments are lengths in ps. Later replicas are shuffled hot first."""
+    """The common recipe; arguments are lengths in ps. Later replicas are shuffled hot first; without any, the
+    run ends with the density."""
     hot = {"heat_K": HEAT_K, "squeeze_bar": SQUEEZE_BAR}
     stages = [
         Stage("warmup", "NVT", warmup, "warmup.csv", timestep_fs=0.5, friction=20.0, fresh_velocities=True),
@@ -172,9 +173,10 @@ def _stages(
 
 PRESETS: dict[str, Settings] = {
     #                                     ps: warmup  mix  equilibrate  density  settle  transport  replicas
-    "quick": Settings("quick", 500, _stages(2.0, 4.0, 8.0, 16.0, 1.0, 9.0)),
+    "quick": Settings("quick", 500, _stages(2.0, 4.0, 8.0, 16.0, 1.0, 9.0, 1)),
+    "density": Settings("density", 500, _stages(2.0, 8.0, 20.0, 200.0)),
     "standard": Settings(
-        "standard", 1500, _stages(5.0, 100.0, 150.0, 500.0, 20.0, 2000.0), log_ps=0.2, frame_ps=0.2
+        "standard", 1500, _stages(5.0, 100.0, 150.0, 500.0, 20.0, 2000.0, 1), log_ps=0.2, frame_ps=0.2
     ),
     "production": Settings(
         "production", 3000, _stages(10.0, 500.0, 500.0, 2000.0, 50.0, 20000.0, 3), log_ps=0.2, frame_ps=1.0

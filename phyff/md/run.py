@@ -32,6 +32,7 @@ from phyff.md.interfaces import ForceFieldLike, SpeciesLike
 from phyff.md.packing import PackedSpecies, pack
 from phyff.md.protocol import Settings, Stage, stage_table
 from phyff.md.reporters import StageProgress, ThermoLog, Trajectory, write_atomically
+from phyff.openmm.native import accelerated, notice, pair_forces
 from phyff.openmm.platforms import platform_named, precision
 from phyff.units import AMU_NM3_TO_G_CM3, GAS_CONSTANT
 
@@ -76,7 +77,7 @@ class RunState:
         npt: log and interval_ps of the density stage.
         nvt: of the transport stages: frame_ps, box_nm, density_g_cm3, integrator and replicas
             (trajectory, log, frames).
-        software: OpenMM version, platform, numbers of atoms and particles.
+        software: OpenMM version, platform, what computes the pair forces, numbers of atoms and particles.
         preset, temperature_K, pressure_bar: of the settings, where readers look for them.
         name, provenance, warnings, composition_report: see About; stages add warnings of their own.
     """
@@ -154,10 +155,14 @@ def simulate(
         state.software = {
             "openmm": openmm.version.version,
             "platform": run.platform.getName(),
+            "pair_forces": pair_forces(run.system, run.platform),
             "atoms": len(run.atoms),
             "particles": run.system.getNumParticles(),
         }
         state.describe(settings, about or About())
+        line = notice(run.system, run.platform)
+        if line is not None:
+            _say(console, line)
         log = settings.stage("density")
         state.npt = {
             "log": log.log,
@@ -430,6 +435,7 @@ def _context(run: _Run, stage: Stage, start_step: int) -> openmm.Context:
 
 def _open_context(run: _Run, system: openmm.System, integrator: openmm.Integrator) -> openmm.Context:
     try:
+        system = accelerated(system, run.platform)
         return openmm.Context(system, integrator, run.platform, precision(run.platform))
     except openmm.OpenMMException as problem:
         raise SimulationError(

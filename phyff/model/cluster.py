@@ -80,12 +80,17 @@ def interaction_energy(cluster: Cluster) -> dict[str, Tensor]:
     Raises:
         SimulationError: the oscillators do not converge (polarization catastrophe).
     """
+    polarization = oscillator_energy(cluster, relaxed_displacements(cluster))
+    return with_short_range(cluster, permanent_energy(cluster), polarization)
+
+
+def with_short_range(cluster: Cluster, permanent: Tensor, polarization: Tensor) -> dict[str, Tensor]:
+    """Components PARTS and their total from an engine's permanent and polarization energies."""
     short = short_range_energies(cluster)
-    displacements = relaxed_displacements(cluster)
     parts = {
-        "electrostatics": permanent_energy(cluster) - short["penetration"],
+        "electrostatics": permanent - short["penetration"],
         "exchange": short["exchange"],
-        "induction": oscillator_energy(cluster, displacements) - short["charge_transfer"],
+        "induction": polarization - short["charge_transfer"],
         "dispersion": dispersion_energy(cluster),
     }
     return {**parts, "total": sum(parts.values(), torch.zeros((), dtype=torch.float64))}

@@ -76,6 +76,15 @@ THOLE_REST = "(1 + 0.5*u)*exp(-u)"
 """1 - thole_screening."""
 
 
+def thole_cubic_screening(w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What damps r^-3, r^-5 and r^-7 of a multipole's field in AMOEBA, w = a u^3 (Ren and Ponder 2003, doi
+    10.1021/jp027815+; hard-coded in OpenMM's AmoebaMultipoleForce).
+    """
+    w = torch.clamp(w, max=MAX_ARGUMENT)
+    rest = torch.exp(-w)
+    return 1 - rest, 1 - (1 + w) * rest, 1 - (1 + w + 0.6 * w**2) * rest
+
+
 def coulomb(q1: Tensor, q2: Tensor, r: Tensor) -> Tensor:
     """Charges in e, nm, kJ/mol."""
     return COULOMB * q1 * q2 / r

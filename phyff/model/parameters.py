@@ -7,7 +7,7 @@ its exponent sqrt(B_i B_j).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from phyff.errors import InputError
 from phyff.model.pairs import COMPONENTS
+from phyff.species.frames import LocalFrame, local_frames
 from phyff.species.parameters import ChargeSite, SpeciesParameters
 from phyff.units import COULOMB
 
@@ -27,8 +28,6 @@ FALLBACK = "*"
 """Class of atoms whose element was never seen: geometric means over all classes."""
 START_DAMPING = 2.6
 """Thole exponent between molecules, CHARMM's sum of two atoms' 1.3."""
-HYDROGEN_DAMPING_ALPHA = 4e-4
-"""nm^3: size of a hydrogen in the damping formula; its polarizability is folded into its neighbour."""
 
 
 class ShortRangeClass(BaseModel):
@@ -54,7 +53,9 @@ class ShortRange(BaseModel):
     damping: float
     """Thole exponent between molecules: u = damping r / (alpha_i alpha_j)^(1/6)."""
     damping_alpha: dict[str, float]
-    """nm^3 in that formula for classes whose own polarizability does not set it (hydrogens, bare cations)."""
+    """nm^3 in that formula for classes whose own polarizability does not set it (bare cations)."""
+    multipole_damping_alpha: dict[str, float] = {}
+    """The same for the damping of the `multipole` engine, where it differs."""
     dispersion_width: float = 1.0
     """Factor on the MBIS exponents in the damping of dispersion, one number for all classes."""
     quality: dict[str, Any] = {}
@@ -78,9 +79,7 @@ class ShortRange(BaseModel):
     def charges_only(cls) -> ShortRange:
         """A model without short-range terms, for the steps before any has been fitted."""
         off = ShortRangeClass(exchange=0.0, penetration=0.0, charge_transfer=0.0)
-        return cls(
-            classes={FALLBACK: off}, damping=START_DAMPING, damping_alpha={"H": HYDROGEN_DAMPING_ALPHA}
-        )
+        return cls(classes={FALLBACK: off}, damping=START_DAMPING, damping_alpha={})
 
     def class_of(self, labels: Sequence[str]) -> str:
         """Finest class (of an atom's labels, finest first) that the model knows."""
@@ -108,6 +107,27 @@ FINE_LEVELS = 2
 
 
 @dataclass(frozen=True)
+class MultipoleTensors:
+    """Permanent and induced moments of the `multipole` engine; n atoms, float64, nm, e.
+
+    Attributes:
+        frames: one an atom; the moments are given in them, for atoms of positive handedness.
+        charges, dipoles, quadrupoles: (n,), (n, 3), (n, 3, 3), Buckingham's quadrupole.
+        alpha: (n,) nm^3, zero for atoms that are not polarizable.
+        sizes: (n,) nm^(1/2); two atoms damp with w = a (r / (s_i s_j))^3.
+        thole: a; the smaller of two molecules' values counts between them.
+    """
+
+    frames: tuple[LocalFrame, ...]
+    charges: Tensor
+    dipoles: Tensor
+    quadrupoles: Tensor
+    alpha: Tensor
+    sizes: Tensor
+    thole: float
+
+
+@dataclass(frozen=True)
 class SpeciesTensors:
     """One species as the non-bonded model sees it; n atoms, m sites, k oscillators. float64, nm, kJ/mol, e.
 
@@ -125,6 +145,7 @@ class SpeciesTensors:
         amplitudes: (3, n) in the order of COMPONENTS, (kJ/mol)^(1/2).
         c6, c8, c10: (n,) square roots of the coefficients.
         close: (n, n) True for atoms at most three bonds apart, whose permanent and short-range terms are off.
+        multipoles: what the `multipole` engine has in place of charges, sites and oscillators.
     """
 
     name: str
@@ -143,46 +164,65 @@ class SpeciesTensors:
     c8: Tensor
     c10: Tensor
     close: Tensor
+    multipoles: MultipoleTensors
 
 
 def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> SpeciesTensors:
     """The non-bonded parameters of one species under a short-range model."""
 
-    def column(values: Sequence[float]) -> Tensor:
-        return torch.tensor(values, dtype=torch.float64)
-
     labels = [short_range.class_of(labels) for labels in species.atom_classes]
     classes = [short_range.classes[label] for label in labels]
-    alpha = column(species.polarizability.alpha)
+    alpha = _column(species.polarizability.alpha)
     oscillators = torch.nonzero(alpha > 0).ravel()
-    damping_alpha = column(
-        [
-            short_range.damping_alpha.get(label, short_range.damping_alpha.get(element, own))
-            for label, element, own in zip(
-                labels, species.elements, species.polarizability.alpha, strict=True
-            )
-        ]
-    )
-    b = column(species.slater.exponents) * column([c.width for c in classes])
-    overlap = column(species.slater.populations) * b**1.5
-    factors = torch.stack([column([getattr(c, component) for c in classes]) for component in COMPONENTS])
+    b = _column(species.slater.exponents) * _column([c.width for c in classes])
+    overlap = _column(species.slater.populations) * b**1.5
+    factors = torch.stack([_column([getattr(c, component) for c in classes]) for component in COMPONENTS])
     sites = species.drude_charges.sites
     distances = torch.tensor(species.molecule.distance_matrix())
     return SpeciesTensors(
         name=species.name,
-        charges=column([*species.drude_charges.atoms, *(site.charge for site in sites)]),
+        charges=_column([*species.drude_charges.atoms, *(site.charge for site in sites)]),
         parents=torch.tensor([*range(species.n_atoms), *(site.atoms[0] for site in sites)]),
         sites=sites,
         oscillators=oscillators,
         alpha=alpha[oscillators],
         oscillator_charges=-torch.sqrt(DRUDE_FORCE_CONSTANT * alpha[oscillators] / COULOMB),
         thole=species.polarizability.thole,
-        widths=damping_alpha ** (1 / 6) / short_range.damping**0.5,
+        widths=_damping_sizes(species, alpha, short_range, {}) / short_range.damping**0.5,
         exponents=torch.sqrt(b),
-        damping_exponents=torch.sqrt(short_range.dispersion_width * column(species.slater.exponents)),
+        damping_exponents=torch.sqrt(short_range.dispersion_width * _column(species.slater.exponents)),
         amplitudes=factors * overlap,
-        c6=torch.sqrt(column(species.dispersion.c6)),
-        c8=torch.sqrt(column(species.dispersion.c8)),
-        c10=torch.sqrt(column(species.dispersion.c10)),
+        c6=torch.sqrt(_column(species.dispersion.c6)),
+        c8=torch.sqrt(_column(species.dispersion.c8)),
+        c10=torch.sqrt(_column(species.dispersion.c10)),
         close=distances <= 3,
+        multipoles=_multipole_tensors(species, short_range),
     )
+
+
+def _multipole_tensors(species: SpeciesParameters, short_range: ShortRange) -> MultipoleTensors:
+    polarizability, moments = species.multipole_polarizability, species.multipoles
+    alpha = _column(polarizability.alpha)
+    return MultipoleTensors(
+        frames=local_frames(species.molecule),
+        charges=_column(moments.charges),
+        dipoles=torch.tensor(moments.dipoles, dtype=torch.float64),
+        quadrupoles=torch.tensor(moments.quadrupoles, dtype=torch.float64),
+        alpha=alpha,
+        sizes=_damping_sizes(species, alpha, short_range, short_range.multipole_damping_alpha),
+        thole=polarizability.thole,
+    )
+
+
+def _damping_sizes(
+    species: SpeciesParameters, alpha: Tensor, short_range: ShortRange, differing: Mapping[str, float]
+) -> Tensor:
+    """(n,) nm^(1/2): sixth roots of the polarizabilities, or of what stands in their place."""
+    known = {**short_range.damping_alpha, **differing}
+    labels = [short_range.class_of(labels) for labels in species.atom_classes]
+    own = zip(labels, species.elements, alpha.tolist(), strict=True)
+    return _column([known.get(label, known.get(element, value)) for label, element, value in own]) ** (1 / 6)
+
+
+def _column(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)

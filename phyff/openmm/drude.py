@@ -27,7 +27,10 @@ from phyff.model.parameters import SpeciesTensors
 from phyff.units import COULOMB
 
 DRUDE_MASS = 0.8
-"""amu, taken from the atom: with DRUDE_FORCE_CONSTANT the oscillator's period is 6 fs, as in CHARMM."""
+"""amu, taken from the atom: with DRUDE_FORCE_CONSTANT the oscillator's period is 5 to 6 fs, as in CHARMM."""
+HYDROGEN_MASS = 3.0
+"""amu; hydrogens take what they lack from their neighbour, or their oscillators would be too fast. Averages
+of positions do not depend on masses, and a molecule's mass is unchanged."""
 C6_SIGMA = 0.05
 """nm; Lennard-Jones diameter so small that only -C6/r^6 of NonbondedForce is left (r^-12 is below 1e-4)."""
 SHORT_RANGE_CUTOFF = 0.65
@@ -36,7 +39,7 @@ DAMPING_CUTOFF = 0.42
 """nm; Thole's correction of a pair of charges on heavy atoms is below 1e-3 of its Coulomb energy there."""
 EWALD_TOLERANCE = 3e-5
 """Oscillators of 2-3 e make mesh errors large: the default 5e-4 shifts the pressure by up to 1700 bar."""
-GROUPS = {"valence": 0, "permanent": 1, "oscillators": 2, "damping": 3, "short range": 4}
+GROUPS = {"valence": 0, "permanent": 1, "oscillators": 2, "damping": 3, "short range": 4, "multipoles": 5}
 """Force groups, for timing and analysis."""
 
 _PAIR_PARAMETERS = ("b", "bd", "ax", "ap", "at", "s6", "s8", "s10")
@@ -70,13 +73,20 @@ def add_nonbonded_forces(
     for molecule in molecules:
         _set_virtual_sites(system, molecule)
         _move_mass_to_oscillators(system, molecule)
-    permanent = _permanent_force(molecules, cutoff)
-    exclusions = [permanent.getExceptionParameters(k)[:2] for k in range(permanent.getNumExceptions())]
-    forces = [(permanent, "permanent")]
+    columns = [Columns.of(molecule) for molecule in molecules]
+    permanent = charges_and_c6(molecules, columns, cutoff, openmm.NonbondedForce.PME)
+    forces: list[tuple[openmm.Force, str]] = [(permanent, "permanent")]
     if any(len(m.oscillators) for m in molecules):
         forces.append((_oscillator_force(molecules), "oscillators"))
-        damping = _damping_force(molecules, cutoff)
-        forces.append((damping, "damping"))
+        forces.append((_damping_force(molecules, columns, cutoff), "damping"))
+    add_forces(system, [*forces, *short_range_forces(molecules, cutoff, split_components)], permanent)
+
+
+def short_range_forces(
+    molecules: Sequence[Placed], cutoff: float | None, split_components: bool
+) -> list[tuple[openmm.Force, str]]:
+    """Slater terms and what dispersion adds to bare C6, each force with its group."""
+    forces: list[tuple[openmm.Force, str]] = []
     kept = (
         [(name,) for name in (*COMPONENTS, "dispersion")]
         if split_components
@@ -91,6 +101,14 @@ def add_nonbonded_forces(
         if inside.getNumBonds():
             inside.setName(f"{label} within molecules")
             forces.append((inside, "short range"))
+    return forces
+
+
+def add_forces(
+    system: openmm.System, forces: Sequence[tuple[openmm.Force, str]], permanent: openmm.NonbondedForce
+) -> None:
+    """Add forces, each to its group; custom pair forces leave out the pairs that `permanent` treats apart."""
+    exclusions = [permanent.getExceptionParameters(k)[:2] for k in range(permanent.getNumExceptions())]
     for force, group in forces:
         if isinstance(force, openmm.CustomNonbondedForce):
             for i, j in exclusions:
@@ -111,6 +129,18 @@ def _set_virtual_sites(system: openmm.System, molecule: Placed) -> None:
         system.setVirtualSite(index, rule)
 
 
+def repartition_hydrogen_mass(
+    system: openmm.System, atoms: Sequence[int], elements: Sequence[str], bonds: Sequence[tuple[int, int]]
+) -> None:
+    """Give the hydrogens of a molecule (particles `atoms`) HYDROGEN_MASS at the cost of their neighbours."""
+    for pair in bonds:
+        for hydrogen, heavy in (pair, pair[::-1]):
+            if elements[hydrogen] == "H" and elements[heavy] != "H":
+                own, other = (system.getParticleMass(atoms[i])._value for i in (hydrogen, heavy))
+                system.setParticleMass(atoms[hydrogen], HYDROGEN_MASS)
+                system.setParticleMass(atoms[heavy], other - (HYDROGEN_MASS - own))
+
+
 def _move_mass_to_oscillators(system: openmm.System, molecule: Placed) -> None:
     for atom, index in zip(molecule.species.oscillators.tolist(), molecule.oscillators, strict=True):
         parent = molecule.atoms[atom]
@@ -120,8 +150,8 @@ def _move_mass_to_oscillators(system: openmm.System, molecule: Placed) -> None:
 
 
 @dataclass(frozen=True)
-class _Columns:
-    """Per-particle numbers of one molecule in the order atoms, oscillators, sites."""
+class Columns:
+    """Charges and parent atoms of a molecule's particles: atoms, then oscillators, then sites."""
 
     particles: list[int]
     total: np.ndarray
@@ -129,7 +159,7 @@ class _Columns:
     parents: np.ndarray
 
     @classmethod
-    def of(cls, molecule: Placed) -> _Columns:
+    def of(cls, molecule: Placed) -> Columns:
         s, n = molecule.species, len(molecule.atoms)
         charges, mobile = s.charges.numpy(), s.oscillator_charges.numpy()
         permanent = np.concatenate([charges[:n], np.zeros(len(mobile)), charges[n:]])
@@ -142,34 +172,38 @@ class _Columns:
         )
 
 
-def _permanent_force(molecules: Sequence[Placed], cutoff: float | None) -> openmm.NonbondedForce:
+def charges_and_c6(
+    molecules: Sequence[Placed], columns: Sequence[Columns], cutoff: float | None, method: int
+) -> openmm.NonbondedForce:
+    """Charges and bare C6 by `method` within the cut-off (nm, None in vacuum); within molecules permanent
+    charges only, in full beyond three bonds."""
     force = openmm.NonbondedForce()
     force.setName("charges and C6")
     if cutoff is None:
         force.setNonbondedMethod(openmm.NonbondedForce.NoCutoff)
     else:
-        force.setNonbondedMethod(openmm.NonbondedForce.PME)
+        force.setNonbondedMethod(method)
         force.setCutoffDistance(cutoff)
         force.setUseDispersionCorrection(True)
         force.setEwaldErrorTolerance(EWALD_TOLERANCE)
     rows: dict[int, tuple[float, float]] = {}
-    for molecule in molecules:
-        columns, c6 = _Columns.of(molecule), molecule.species.c6.numpy() ** 2
-        for slot, particle in enumerate(columns.particles):
+    for molecule, own in zip(molecules, columns, strict=True):
+        c6 = molecule.species.c6.numpy() ** 2
+        for slot, particle in enumerate(own.particles):
             on_atom = slot < len(molecule.atoms)
-            rows[particle] = (columns.total[slot], c6[slot] / (4 * C6_SIGMA**6) if on_atom else 0.0)
+            rows[particle] = (own.total[slot], c6[slot] / (4 * C6_SIGMA**6) if on_atom else 0.0)
     for particle in range(len(rows)):
         force.addParticle(rows[particle][0], C6_SIGMA, rows[particle][1])
-    for molecule in molecules:
-        columns, s = _Columns.of(molecule), molecule.species
+    for molecule, own in zip(molecules, columns, strict=True):
+        s = molecule.species
         close, c6, n = s.close.numpy(), s.c6.numpy(), len(molecule.atoms)
-        for a in range(len(columns.particles)):
+        for a in range(len(own.particles)):
             for b in range(a):
-                i, j = columns.parents[a], columns.parents[b]
+                i, j = own.parents[a], own.parents[b]
                 far = not close[i, j]
-                product = columns.permanent[a] * columns.permanent[b] if far else 0.0
+                product = own.permanent[a] * own.permanent[b] if far else 0.0
                 depth = c6[i] * c6[j] / (4 * C6_SIGMA**6) if far and a < n else 0.0
-                force.addException(columns.particles[b], columns.particles[a], product, C6_SIGMA, depth)
+                force.addException(own.particles[b], own.particles[a], product, C6_SIGMA, depth)
     return force
 
 
@@ -193,18 +227,19 @@ def _oscillator_force(molecules: Sequence[Placed]) -> openmm.DrudeForce:
     return force
 
 
-def _damping_force(molecules: Sequence[Placed], cutoff: float | None) -> openmm.CustomNonbondedForce:
+def _damping_force(
+    molecules: Sequence[Placed], columns: Sequence[Columns], cutoff: float | None
+) -> openmm.CustomNonbondedForce:
     force = openmm.CustomNonbondedForce(DAMPING)
     force.setName("damping between molecules")
     for name in ("q", "p", "w"):
         force.addPerParticleParameter(name)
     _set_range(force, cutoff, DAMPING_CUTOFF, tail=False)
     rows: dict[int, list[float]] = {}
-    for molecule in molecules:
-        columns, widths = _Columns.of(molecule), molecule.species.widths.numpy()
-        for slot, particle in enumerate(columns.particles):
-            width = widths[columns.parents[slot]]
-            rows[particle] = [columns.total[slot], columns.permanent[slot], width]
+    for molecule, own in zip(molecules, columns, strict=True):
+        widths = molecule.species.widths.numpy()
+        for slot, particle in enumerate(own.particles):
+            rows[particle] = [own.total[slot], own.permanent[slot], widths[own.parents[slot]]]
     for particle in range(len(rows)):
         force.addParticle(rows[particle])
     return force

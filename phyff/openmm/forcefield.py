@@ -18,11 +18,13 @@ from pydantic import ValidationError
 from phyff.errors import InputError
 from phyff.model.cluster import site_positions
 from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
-from phyff.openmm.drude import GROUPS, Placed, add_nonbonded_forces
+from phyff.openmm import drude, multipole
+from phyff.openmm.drude import GROUPS, Placed, repartition_hydrogen_mass
 from phyff.openmm.valence import add_valence_forces
 from phyff.species.parameters import SpeciesParameters
 
 FORMAT = "phyff-forcefield-1"
+ENGINES = ("drude", "multipole")
 DRUDE_TEMPERATURE = 1.0
 DRUDE_FRICTION = 20.0
 MAX_DRUDE_DISTANCE = 0.025
@@ -92,9 +94,11 @@ class ForceField:
             f"The force field has no species '{name}'; it holds {', '.join(s.name for s in self.species)}."
         )
 
-    def topology(self, counts: Sequence[tuple[str, int]], box_nm: float | None = None) -> Topology:
+    def topology(
+        self, counts: Sequence[tuple[str, int]], box_nm: float | None = None, engine: str = "drude"
+    ) -> Topology:
         """One chain a species (its id is the species' name), one residue a molecule: atoms in map order, then
-        Drude particles, then virtual sites (both without element)."""
+        for the `drude` engine Drude particles and virtual sites (both without element)."""
         topology = Topology()
         if box_nm is not None:
             topology.setPeriodicBoxVectors(np.eye(3) * box_nm * unit.nanometer)
@@ -110,10 +114,11 @@ class ForceField:
                     topology.addAtom(label, Element.getBySymbol(e), residue)
                     for label, e in zip(labels, species.elements, strict=True)
                 ]
-                for atom in tensors.oscillators.tolist():
-                    topology.addAtom(f"D{labels[atom]}", None, residue)
-                for k in range(len(tensors.sites)):
-                    topology.addAtom(f"M{k + 1}", None, residue)
+                if engine == "drude":
+                    for atom in tensors.oscillators.tolist():
+                        topology.addAtom(f"D{labels[atom]}", None, residue)
+                    for k in range(len(tensors.sites)):
+                        topology.addAtom(f"M{k + 1}", None, residue)
                 for i, j in species.molecule.bonds:
                     topology.addBond(atoms[i], atoms[j])
         return topology
@@ -124,18 +129,21 @@ class ForceField:
         cutoff_nm: float | None = 0.8,
         engine: str = "drude",
         split_components: bool = False,
+        polarization: str = "mutual",
     ) -> openmm.System:
-        """OpenMM System of a topology made by `topology`; plain XML of it runs without phyff.
+        """OpenMM System of a topology made by `topology` for the same engine; plain XML of it runs without
+        phyff.
 
         cutoff_nm: real-space cut-off of charges and C6, None for an isolated cluster. split_components:
-        separate short-range forces for analysis.
+        separate short-range forces for analysis. polarization: of the `multipole` engine, "mutual",
+        "extrapolated" or "direct".
 
         Raises:
-            InputError: the topology holds molecules the force field does not know, no box, or one below
-                twice the cut-off.
+            InputError: the topology holds molecules the force field does not know or is another engine's, has
+                no box, or one below twice the cut-off; the engine or polarization is unknown.
         """
-        if engine != "drude":
-            raise InputError(f"Engine '{engine}' is not available; choose 'drude'.")
+        if engine not in ENGINES:
+            raise InputError(f"Engine '{engine}' is not available; choose one of {', '.join(ENGINES)}.")
         system = openmm.System()
         vectors = topology.getPeriodicBoxVectors()
         if cutoff_nm is not None:
@@ -153,21 +161,30 @@ class ForceField:
             system.setDefaultPeriodicBoxVectors(*vectors)
         for atom in topology.atoms():
             system.addParticle(atom.element.mass if atom.element is not None else 0.0)
-        placed = [self._placed(residue) for residue in topology.residues()]
+        placed = [self._placed(residue, engine) for residue in topology.residues()]
+        for molecule in placed:
+            species = self.named(molecule.species.name)
+            repartition_hydrogen_mass(system, molecule.atoms, species.elements, species.molecule.bonds)
         valence = [(self.named(m.species.name).valence, list(m.atoms)) for m in placed]
         for force in add_valence_forces(system, valence):
             force.setForceGroup(GROUPS["valence"])
-        add_nonbonded_forces(system, placed, cutoff_nm, split_components)
+        if engine == "drude":
+            drude.add_nonbonded_forces(system, placed, cutoff_nm, split_components)
+        else:
+            multipole.add_nonbonded_forces(system, placed, cutoff_nm, polarization, split_components)
         if cutoff_nm is not None:
             system.addForce(openmm.CMMotionRemover(1000))
         return system
 
     def place(self, topology: Topology, atom_xyz_nm: np.ndarray) -> np.ndarray:
-        """(n_particles, 3) nm, from real atoms' positions: oscillators at rest, sites where they belong."""
+        """(n_particles, 3) nm, from real atoms' positions: oscillators at rest, sites where they belong. A
+        topology of the `multipole` engine has nothing but atoms."""
+        if topology.getNumAtoms() == len(atom_xyz_nm):
+            return np.array(atom_xyz_nm, dtype=float)
         positions = np.full((topology.getNumAtoms(), 3), np.nan)
         positions[self.atom_indices(topology)] = atom_xyz_nm
         for residue in topology.residues():
-            m = self._placed(residue)
+            m = self._placed(residue, "drude")
             own = positions[list(m.atoms)]
             positions[list(m.oscillators)] = own[m.species.oscillators.numpy()]
             positions[list(m.sites)] = site_positions(m.species.sites, torch.tensor(own)).numpy()
@@ -191,15 +208,18 @@ class ForceField:
         """Sentences about species whose short range leans on classes without data of their own."""
         return [note for species in self.species for note in self.short_range.leans_on(species)]
 
-    def _placed(self, residue: Residue) -> Placed:
+    def _placed(self, residue: Residue, engine: str) -> Placed:
         species = self._species_of(residue)
         tensors = self.tensors[species.name]
         index = [atom.index for atom in residue.atoms()]
         n, k, m = species.n_atoms, len(tensors.oscillators), len(tensors.sites)
+        if engine == "multipole":
+            k = m = 0
         if len(index) != n + k + m:
             raise InputError(
                 f"Residue {residue.id} ({residue.name}) has {len(index)} particles where {species.name} has "
-                f"{n} atoms, {k} Drude particles and {m} sites; make the topology with ForceField.topology."
+                f"{n} atoms, {k} Drude particles and {m} sites; make the topology with ForceField.topology "
+                f"for the {engine} engine."
             )
         return Placed(tensors, index[:n], index[n : n + k], index[n + k :])
 

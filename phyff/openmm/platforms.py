@@ -37,10 +37,11 @@ def device(context: openmm.Context) -> str:
     if "DeviceName" in known:
         return str(platform.getPropertyValue(context, "DeviceName"))
     threads = platform.getPropertyValue(context, "Threads") if "Threads" in known else "1"
-    return f"{_processor()}, {threads} thread{'' if threads == '1' else 's'}"
+    return f"{processor()}, {threads} thread{'' if threads == '1' else 's'}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The model name of this machine's processor."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text().splitlines():

@@ -18,6 +18,7 @@ from rdkit import Chem
 from phyff.errors import SimulationError
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
+from phyff.openmm.native import accelerated, pair_forces
 from phyff.openmm.platforms import device, platform_named, precision
 from phyff.openmm.valence import add_valence_forces
 from phyff.species.parameters import SpeciesParameters
@@ -54,12 +55,13 @@ def speed(
     cutoff_nm: float = 0.8,
     platform: str | None = None,
 ) -> dict[str, Any]:
-    """Milliseconds a step of both rows, whole and by term.
+    """Milliseconds a step of each row, whole and by term; the `multipole` row has mutual polarization.
 
     topology, positions: a packed box and its (n_particles, 3) in nm; its molecules are moved together to a
     cube of edge_nm first, so that the neighbour counts are a liquid's. Returns {"atoms", "particles",
-    "platform", "device", "box_nm", "rows": [{"name", "ms_per_step", "ns_per_day", "timestep_fs", "terms"}]}.
-    "terms" are milliseconds of one evaluation of a term's forces; "rest" is what a step takes beside them.
+    "platform", "device", "pair_forces", "box_nm", "rows": [{"name", "ms_per_step", "ns_per_day",
+    "timestep_fs", "terms"}]}. "pair_forces" is "native" or "stock", as in a run on this machine. "terms" are
+    milliseconds of one evaluation of a term's forces; "rest" is what a step takes beside them.
     Raises SimulationError when the platform is missing or the box does not survive the timing.
     """
     chosen = platform_named(platform)
@@ -87,15 +89,40 @@ def speed(
             temperature_K,
         ),
     ]
+    rows.append(_multipole_row(forcefield, topology, rows[-1].context, chosen, temperature_K, cutoff_nm))
     times = _in_turn([_stepper(row.context) for row in rows])
     return {
         "atoms": len(atoms),
         "particles": topology.getNumAtoms(),
         "platform": chosen.getName(),
         "device": device(rows[0].context),
+        "pair_forces": pair_forces(drude, chosen),
         "box_nm": edge_nm,
         "rows": [_report(row, milliseconds) for row, milliseconds in zip(rows, times, strict=True)],
     }
+
+
+def _multipole_row(
+    forcefield: ForceField,
+    topology: app.Topology,
+    drude: openmm.Context,
+    platform: openmm.Platform,
+    temperature_K: float,
+    cutoff_nm: float,
+) -> _Row:
+    """From where the atoms of the `drude` row stand."""
+    counts = [(chain.id, len(list(chain.residues()))) for chain in topology.chains()]
+    bare = forcefield.topology(counts, engine="multipole")
+    bare.setPeriodicBoxVectors(topology.getPeriodicBoxVectors())
+    found = drude.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    return _row(
+        "multipole",
+        forcefield.create_system(bare, cutoff_nm, "multipole"),
+        openmm.LangevinMiddleIntegrator(temperature_K, 5.0, 1e-3 * TIMESTEP_FS),
+        platform,
+        found[forcefield.atom_indices(topology)],
+        temperature_K,
+    )
 
 
 def fixed_charge_system(forcefield: ForceField, topology: app.Topology, cutoff_nm: float) -> openmm.System:
@@ -149,7 +176,8 @@ def _squeeze(topology: app.Topology, atoms: NDArray[np.int_], xyz: Floats, edge_
 
 
 def _relaxed(system: openmm.System, platform: openmm.Platform, positions: Floats) -> Floats:
-    context = openmm.Context(system, openmm.VerletIntegrator(1e-3), platform, precision(platform))
+    integrator = openmm.VerletIntegrator(1e-3)
+    context = openmm.Context(accelerated(system, platform), integrator, platform, precision(platform))
     context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, 100.0, MINIMISE_ITERATIONS)
     found: Floats = context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
@@ -169,7 +197,7 @@ def _row(
             force.setReciprocalSpaceForceGroup(MESH_GROUP)
     used = {force.getForceGroup() for force in system.getForces()}
     terms = {label: group for label, group in GROUPS.items() if group in used} | {"mesh": MESH_GROUP}
-    context = openmm.Context(system, integrator, platform, precision(platform))
+    context = openmm.Context(accelerated(system, platform), integrator, platform, precision(platform))
     context.setPositions(positions)
     context.setVelocitiesToTemperature(temperature_K, 1)
     return _Row(name, context, terms)
@@ -187,8 +215,8 @@ def _in_turn(steppers: Sequence[Callable[[int], None]]) -> list[float]:
     """Median milliseconds a step of each."""
     counts = []
     for step in steppers:
-        _timed(step, WARM_UP_STEPS)
         counts.append(int(np.clip(1e3 * ROUND_SECONDS / _timed(step, STEPS[0]), *STEPS)))
+        _timed(step, min(WARM_UP_STEPS, counts[-1]))
     rounds = [[_timed(step, n) for step, n in zip(steppers, counts, strict=True)] for _ in range(ROUNDS)]
     return [statistics.median(column) for column in zip(*rounds, strict=True)]
 

@@ -1,24 +1,33 @@
-"""Density, transport and structure of a finished run, each with an error and a verdict.
+"""Density, transport, structure and thermodynamics of a finished run, each with an error and a verdict.
 
-`analyse` returns what results.json holds, `write_results` writes it, `study` also keeps the curves for plots.
+`analyse` returns what results.json holds, `write_results` writes it, `study` also keeps the curves for plots,
+and `study_of` does the same for trajectories that are already in memory.
 """
 
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phyff.properties.association import association
 from phyff.properties.density import SeriesMean, density
+from phyff.properties.dielectric import Dipole, dielectric, force_field_dipoles
+from phyff.properties.displacement import MIN_FRAMES, MeanSquareDisplacement
+from phyff.properties.green_kubo import CurrentSpectrum
 from phyff.properties.result import Property
+from phyff.properties.scattering import StructureFactor, structure_factor
 from phyff.properties.structure import RadialDistribution, structure
-from phyff.properties.trajectory import Run, read_npt, read_production, read_run
-from phyff.properties.transport import MeanSquareDisplacement, transport
+from phyff.properties.thermodynamics import thermodynamics
+from phyff.properties.trajectory import NptSeries, Production, Run, read_npt, read_replicas, read_run
+from phyff.properties.transport import transport
+from phyff.properties.viscosity import Flow, viscosity
 
-__all__ = ["Property", "Study", "analyse", "study", "write_results"]
+__all__ = ["Property", "Study", "analyse", "study", "study_of", "write_results"]
 
 
 @dataclass(frozen=True)
@@ -30,10 +39,13 @@ class Study:
     npt_times: NDArray[np.float64]
     npt_densities: NDArray[np.float64]
     density_mean: SeriesMean | None
-    displacements: tuple[MeanSquareDisplacement, ...]
-    collective: MeanSquareDisplacement | None
-    distributions: tuple[RadialDistribution, ...]
     warnings: tuple[str, ...]
+    displacements: tuple[MeanSquareDisplacement, ...] = ()
+    collective: MeanSquareDisplacement | None = None
+    current: CurrentSpectrum | None = None
+    distributions: tuple[RadialDistribution, ...] = ()
+    scattering: StructureFactor | None = None
+    flow: Flow | None = None
 
     def results(self) -> dict[str, Any]:
         """The content of results.json; how each number was made and the warnings stand in its provenance."""
@@ -53,22 +65,56 @@ class Study:
 def study(run_dir: str | Path) -> Study:
     """Compute every property a run directory has data for; writes nothing."""
     run = read_run(run_dir)
-    times, densities = read_npt(run)
-    density_property, density_mean = density(times, densities)
-    properties = {"density": density_property}
-    displacements: tuple[MeanSquareDisplacement, ...] = ()
-    distributions: tuple[RadialDistribution, ...] = ()
-    collective = None
+    return study_of(run, read_npt(run), read_replicas(run), force_field_dipoles(run), induced=False)
+
+
+def study_of(
+    run: Run,
+    npt: NptSeries,
+    replicas: Sequence[Production],
+    dipoles: Mapping[str, Dipole],
+    induced: bool,
+) -> Study:
+    """Compute every property of a constant-pressure series (may be empty) and constant-volume trajectories.
+
+    dipoles, induced: see phyff.properties.dielectric.
+    """
+    properties: dict[str, Property] = {}
+    density_mean = None
+    if len(npt.times):
+        properties["density"], density_mean = density(npt.times, npt.densities)
+        properties |= thermodynamics(npt, density_mean, run.temperature, run.pressure)
+    computed, flow = viscosity(run)
+    if computed is not None:
+        properties["viscosity"] = computed
+    result = Study(run, properties, npt.times, npt.densities, density_mean, (), flow=flow)
     warnings = [str(warning) for warning in run.settings.get("warnings", [])]
-    if run.has_production:
-        production = read_production(run)
-        moving = transport(run, production)
-        coordination, distributions = structure(run, production)
-        properties |= dict(moving.properties) | coordination
-        displacements, collective = moving.self_displacements, moving.collective
+    short = sum(len(production.centres) < MIN_FRAMES for production in replicas)
+    if 0 < short < len(replicas):
+        warnings.append(
+            f"{short} of {len(replicas)} production trajectories have fewer than {MIN_FRAMES} frames; "
+            "transport leaves them out."
+        )
+    if replicas:
+        moving = transport(run, replicas, computed)
+        coordination, distributions = structure(run, replicas)
+        properties |= {
+            **moving.properties,
+            **coordination,
+            **association(run, replicas),
+            **dielectric(run, replicas, dipoles, induced),
+        }
+        result = replace(
+            result,
+            displacements=moving.self_displacements,
+            collective=moving.collective,
+            current=moving.current,
+            distributions=distributions,
+            scattering=structure_factor(run, replicas),
+        )
     else:
         warnings.append(
-            "There is no production trajectory (nvt.dcd), so only the density is reported: "
+            "There is no production trajectory (nvt.dcd), so only what the density stage tells is reported: "
             "conductivity, diffusion and coordination were not computed."
         )
     unconverged = [name for name, p in properties.items() if not p.converged]
@@ -77,17 +123,7 @@ def study(run_dir: str | Path) -> Study:
             f"{len(unconverged)} of {len(properties)} properties are not converged; "
             "their verdicts say why and how much longer a run would have to be."
         )
-    return Study(
-        run=run,
-        properties=properties,
-        npt_times=times,
-        npt_densities=densities,
-        density_mean=density_mean,
-        displacements=displacements,
-        collective=collective,
-        distributions=distributions,
-        warnings=tuple(warnings),
-    )
+    return replace(result, warnings=tuple(warnings))
 
 
 def analyse(run_dir: str | Path) -> dict[str, Any]:
@@ -95,10 +131,14 @@ def analyse(run_dir: str | Path) -> dict[str, Any]:
     return study(run_dir).results()
 
 
-def write_results(run_dir: str | Path) -> Path:
-    """Analyse a run directory and write its results.json in one piece; returns the file's path."""
+def write_results(run_dir: str | Path, result: Study | None = None) -> Path:
+    """Write results.json into a directory in one piece, of a finished study or else of that run directory.
+
+    Returns the file's path.
+    """
     path = Path(run_dir) / "results.json"
     partial = path.with_suffix(".json.part")
-    partial.write_text(json.dumps(analyse(run_dir), indent=2, allow_nan=False) + "\n")
+    content = (result or study(run_dir)).results()
+    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
     os.replace(partial, path)
     return path

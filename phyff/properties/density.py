@@ -62,10 +62,13 @@ def density(times: Floats, densities: Floats) -> tuple[Property, SeriesMean | No
     return Property(mean.mean, mean.error, "g/cm3", _verdict(mean, window), details), mean
 
 
-def series_mean(series: Floats) -> SeriesMean:
-    """Mean and one-sigma error of a correlated series (n,), its start cut off where that adds information."""
+def series_mean(series: Floats, cut_start: bool = True) -> SeriesMean:
+    """Mean and one-sigma error of a correlated series (n,).
+
+    cut_start: leave out the start where that adds information; not for a series known to be in equilibrium.
+    """
     n = len(series)
-    starts = np.unique(np.linspace(0, n // 2, STARTS).astype(int))
+    starts = np.unique(np.linspace(0, n // 2 if cut_start else 0, STARTS).astype(int))
     inefficiencies = np.array([statistical_inefficiency(series[start:]) for start in starts])
     samples = (n - starts) / inefficiencies
     best = int(np.flatnonzero(samples >= KEEP * samples.max())[0])

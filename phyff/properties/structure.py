@@ -5,11 +5,14 @@ run: a shell that never let go of a neighbour shows where it started, however sm
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phyff.properties.contacts import find_contacts, residence_time
 from phyff.properties.result import CONVERGED, Property, duration, not_converged, too_short
 from phyff.properties.trajectory import Production, Run, SpeciesInBox
 
@@ -44,42 +47,46 @@ class RadialDistribution:
     shell_nm: float
 
 
-def structure(run: Run, production: Production) -> tuple[dict[str, Property], tuple[RadialDistribution, ...]]:
+def structure(
+    run: Run, replicas: Sequence[Production]
+) -> tuple[dict[str, Property], tuple[RadialDistribution, ...]]:
     """Coordination of every cation by oxygen, carbonyl oxygen of neutral species, and fluorine of anions."""
     properties: dict[str, Property] = {}
+    snapshots = sum(len(production.snapshots) for production in replicas)
     curves: list[RadialDistribution] = []
     for cation in (s for s in run.species if s.charge > 0):
         for partner, targets in _partners(run, cation).items():
             name = f"coordination_{cation.name}_{partner}"
-            if len(production.snapshots) < MIN_SNAPSHOTS:
-                properties[name] = too_short("", f"only {len(production.snapshots)} frames of production")
+            if snapshots < MIN_SNAPSHOTS:
+                properties[name] = too_short("", f"only {snapshots} frames of production")
                 continue
-            centres = cation.atoms(np.arange(cation.n_atoms) == _centre(cation))
+            centres = centre_atoms(cation)
             curve = radial_distribution(
-                f"{cation.name}-{partner.replace('_', ' ')}", centres, targets, production
+                f"{cation.name}-{partner.replace('_', ' ')}", centres, targets, replicas
             )
             curves.append(curve)
-            properties[name] = _coordination(curve, centres, targets, production)
+            properties[name] = _coordination(curve, centres, targets, replicas)
     return properties, tuple(curves)
 
 
 def radial_distribution(
-    label: str, centres: NDArray[np.int64], targets: NDArray[np.int64], production: Production
+    label: str, centres: NDArray[np.int64], targets: NDArray[np.int64], replicas: Sequence[Production]
 ) -> RadialDistribution:
     """g(r) of target atoms around centre atoms (box-wide indices), minimum image, up to half the box edge."""
-    edges = np.arange(0.0, production.box_nm / 2.0, BIN_NM)
+    box_nm = replicas[0].box_nm
+    edges = np.arange(0.0, box_nm / 2.0, BIN_NM)
     counts = np.zeros((BLOCKS, len(edges) - 1))
     weights = np.zeros(BLOCKS)
-    n = len(production.snapshots)
-    for index, xyz in enumerate(production.snapshots):
+    n = sum(len(production.snapshots) for production in replicas)
+    for index, xyz in enumerate(chain.from_iterable(production.snapshots for production in replicas)):
         block = index * BLOCKS // n
-        distances = _distances(xyz, centres, targets, production.box_nm)
+        distances = _distances(xyz, centres, targets, box_nm)
         counts[block] += np.histogram(distances, edges)[0]
         weights[block] += len(centres)
     per_centre = counts / weights[:, None]
     shell_volumes = 4.0 / 3.0 * math.pi * np.diff(edges**3)
     n_targets = len(targets) - len(np.intersect1d(targets, centres)) / len(centres)
-    blocks = per_centre / (shell_volumes * n_targets / production.box_nm**3)
+    blocks = per_centre / (shell_volumes * n_targets / box_nm**3)
     r = 0.5 * (edges[1:] + edges[:-1])
     g = np.average(blocks, axis=0, weights=weights)
     running_blocks = np.cumsum(per_centre, axis=1)
@@ -135,9 +142,9 @@ def _partners(run: Run, cation: SpeciesInBox) -> dict[str, NDArray[np.int64]]:
     return {name: atoms for name, atoms in joined.items() if len(atoms)}
 
 
-def _centre(cation: SpeciesInBox) -> int:
-    """The heaviest atom stands for the cation."""
-    return int(np.argmax(cation.masses))
+def centre_atoms(species: SpeciesInBox) -> NDArray[np.int64]:
+    """The heaviest atom of every molecule (box-wide indices), which stands for a cation."""
+    return species.atoms(np.arange(species.n_atoms) == int(np.argmax(species.masses)))
 
 
 def _distances(
@@ -152,49 +159,35 @@ def _distances(
 
 
 def _coordination(
-    curve: RadialDistribution, centres: NDArray[np.int64], targets: NDArray[np.int64], production: Production
+    curve: RadialDistribution,
+    centres: NDArray[np.int64],
+    targets: NDArray[np.int64],
+    replicas: Sequence[Production],
 ) -> Property:
     if math.isnan(curve.shell_nm):
         return too_short("", "no first shell in the radial distribution")
     shell = int(np.searchsorted(curve.r, curve.shell_nm))
     blocks = curve.running_blocks[:, shell]
     value, error = float(curve.running[shell]), float(blocks.std(ddof=1)) / math.sqrt(BLOCKS)
-    length_ps = production.length_ps
-    residence_ps = _residence_time(curve.shell_nm, centres, targets, production)
+    length_ps = sum(production.length_ps for production in replicas)
+    stays = residence_time([find_contacts(centres, targets, 1, curve.shell_nm, p) for p in replicas])
     wanted = TARGET_ERROR * max(value, 1.0)
-    if residence_ps * EXCHANGES > length_ps:
-        why = (
-            "no first neighbour left its cation"
-            if math.isinf(residence_ps)
-            else f"neighbours stay about {duration(residence_ps)}, the run is {duration(length_ps)}"
-        )
-        needed = 10.0 * length_ps if math.isinf(residence_ps) else EXCHANGES * residence_ps
-        verdict = not_converged(why, needed)
-    elif error > wanted:
+    verdict = exchange_verdict(stays, length_ps)
+    if verdict == CONVERGED and error > wanted:
         verdict = not_converged(f"error {error:.2g}, wanted {wanted:.2g}", length_ps * (error / wanted) ** 2)
-    else:
-        verdict = CONVERGED
     details = {
         "shell_nm": curve.shell_nm,
-        "residence_time_ps": residence_ps if math.isfinite(residence_ps) else None,
+        "residence_time_ps": stays if math.isfinite(stays) else None,
         "method": f"integral of g(r) to its first minimum; error from {BLOCKS} time blocks",
     }
     return Property(value, error, "", verdict, details)
 
 
-def _residence_time(
-    shell_nm: float, centres: NDArray[np.int64], targets: NDArray[np.int64], production: Production
-) -> float:
-    """Mean residence time (ps) from the neighbours of the first snapshot that are still there in the last.
-
-    Chance returns count as staying; infinite when all are still there, zero when there were none.
-    """
-    ends = production.snapshots[0], production.snapshots[-1]
-    first, last = (_distances(xyz, centres, targets, production.box_nm) < shell_nm for xyz in ends)
-    if not first.any():
-        return 0.0
-    survived = float((first & last).sum() / first.sum())
-    if survived == 1.0:
-        return math.inf
-    span_ps = (len(production.snapshots) - 1) * production.snapshot_stride * production.frame_ps
-    return 0.0 if survived == 0.0 else -span_ps / math.log(survived)
+def exchange_verdict(residence_ps: float, length_ps: float) -> str:
+    """Whether a run holds enough residence times for its neighbours not to be those it started with."""
+    if residence_ps * EXCHANGES <= length_ps:
+        return CONVERGED
+    if math.isinf(residence_ps):
+        return not_converged("no first neighbour left its cation", 10.0 * length_ps)
+    why = f"neighbours stay about {duration(residence_ps)}, the run is {duration(length_ps)}"
+    return not_converged(why, EXCHANGES * residence_ps)

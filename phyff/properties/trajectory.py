@@ -3,6 +3,7 @@
 import csv
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from phyff.errors import InputError
 Floats = NDArray[np.float64]
 ANGSTROM_NM = 0.1
 NPT_COLUMNS = ("time_ps", "density_g_cm3")
+NPT_EXTRA_COLUMNS = ("volume_nm3", "potential_kJ_mol")
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,12 @@ class Run:
         return tuple(s for s in self.species if s.charge != 0)
 
     @property
-    def has_production(self) -> bool:
-        """Whether a production trajectory exists."""
-        return (self.directory / "nvt.dcd").is_file()
+    def trajectories(self) -> tuple[Path, ...]:
+        """The production trajectories that exist, one a replica."""
+        nvt = self.settings.get("nvt")
+        replicas = nvt.get("replicas", []) if isinstance(nvt, dict) else []
+        names = [str(replica["trajectory"]) for replica in replicas] or ["nvt.dcd"]
+        return tuple(self.directory / name for name in names if (self.directory / name).is_file())
 
     def _setting(self, key: str) -> Any:
         if key not in self.settings:
@@ -119,6 +124,16 @@ class Production:
         return (len(self.centres) - 1) * self.frame_ps
 
 
+@dataclass(frozen=True)
+class NptSeries:
+    """The constant-pressure stage, each (n,): ps, g/cm3, nm3, kJ/mol."""
+
+    times: Floats
+    densities: Floats
+    volumes: Floats | None = None
+    potentials: Floats | None = None
+
+
 def read_run(run_dir: str | Path) -> Run:
     """Read run.json and composition.json; InputError names the file and the field that is missing."""
     directory = Path(run_dir)
@@ -128,8 +143,8 @@ def read_run(run_dir: str | Path) -> Run:
     return Run(directory, settings, _read_composition(directory / "composition.json"))
 
 
-def read_npt(run: Run) -> tuple[Floats, Floats]:
-    """Times (ps) and densities (g/cm3) of npt.csv, each (n,). A last line cut off by a kill is left out."""
+def read_npt(run: Run) -> NptSeries:
+    """The series of npt.csv. A last line cut off by a kill is left out."""
     path = run.directory / "npt.csv"
     if not path.is_file():
         raise InputError(f"{path} is missing: the run has not reached its constant-pressure stage yet.")
@@ -139,26 +154,33 @@ def read_npt(run: Run) -> tuple[Floats, Floats]:
         missing = [column for column in NPT_COLUMNS if column not in header]
         if missing:
             raise InputError(f"{path} has no column {missing[0]!r}; its header is {','.join(header)!r}.")
-        time_column, density_column = (header.index(column) for column in NPT_COLUMNS)
         complete = [row for row in rows if len(row) == len(header)]
+    known = [column for column in (*NPT_COLUMNS, *NPT_EXTRA_COLUMNS) if column in header]
     try:
-        series = np.array([(float(row[time_column]), float(row[density_column])) for row in complete])
+        series = {name: np.array([float(row[header.index(name)]) for row in complete]) for name in known}
     except ValueError as error:
         raise InputError(f"{path} holds something that is not a number: {error}.") from error
-    if len(series) and not np.isfinite(series).all():
+    times, densities = (series[name] for name in NPT_COLUMNS)
+    if not all(np.isfinite(column).all() for column in series.values()):
         raise InputError(f"{path} holds a value that is not finite; the run itself went wrong.")
-    if len(series) > 1 and not (np.diff(series[:, 0]) > 0).all():
+    if not (np.diff(times) > 0).all():
         raise InputError(f"{path}: time_ps does not strictly increase; did two runs write to it at once?")
-    return (series[:, 0], series[:, 1]) if len(series) else (np.empty(0), np.empty(0))
+    volumes, potentials = (series.get(name) for name in NPT_EXTRA_COLUMNS)
+    return NptSeries(times, densities, volumes, potentials)
 
 
-def read_production(run: Run, max_snapshots: int = 500) -> Production:
-    """Read nvt.dcd once, keep molecular centres of every frame and at most max_snapshots whole frames."""
-    path = run.directory / "nvt.dcd"
+def read_replicas(run: Run, max_snapshots: int = 500) -> tuple[Production, ...]:
+    """Every production trajectory of the run, at most max_snapshots whole frames of all together."""
+    paths = run.trajectories
+    return tuple(read_production(run, path, max(1, max_snapshots // len(paths))) for path in paths)
+
+
+def read_production(run: Run, path: Path, max_snapshots: int = 500) -> Production:
+    """Read a trajectory once, keep molecular centres of all frames and at most max_snapshots whole frames."""
     nvt = run.settings.get("nvt")
     if not isinstance(nvt, dict) or "frame_ps" not in nvt or "box_nm" not in nvt:
         raise InputError(
-            f"{run.directory / 'run.json'} must give nvt.frame_ps and nvt.box_nm to read nvt.dcd."
+            f"{run.directory / 'run.json'} must give nvt.frame_ps and nvt.box_nm to read {path.name}."
         )
     box_nm = nvt["box_nm"]
     box_nm = float(box_nm[0] if isinstance(box_nm, list) else box_nm)
@@ -170,6 +192,8 @@ def read_production(run: Run, max_snapshots: int = 500) -> Production:
         )
         reader = DCDReader(str(path))
     with reader:
+        if reader.n_frames == 0:
+            raise InputError(f"{path} holds no frames; let the run write some.")
         if reader.n_atoms != n_atoms:
             raise InputError(f"{path} holds {reader.n_atoms} atoms but composition.json describes {n_atoms}.")
         n_frames = reader.n_frames
@@ -180,15 +204,19 @@ def read_production(run: Run, max_snapshots: int = 500) -> Production:
             xyz = frame.positions * np.float32(ANGSTROM_NM)
             if index % stride == 0:
                 snapshots[index // stride] = xyz
-            centres[index] = _centres_of_mass(run.species, xyz)
+            centres[index] = centres_of_mass(run.species, xyz)
     if not np.isfinite(centres).all():
         raise InputError(f"{path} holds coordinates that are not finite; the run itself went wrong.")
-    weights = np.concatenate([np.full(s.count, s.masses.sum()) for s in run.species])
-    centres -= np.average(centres, axis=1, weights=weights)[:, None, :]
-    return Production(centres, snapshots, stride, float(nvt["frame_ps"]), box_nm)
+    return Production(barycentric(run.species, centres), snapshots, stride, float(nvt["frame_ps"]), box_nm)
 
 
-def _centres_of_mass(species: tuple[SpeciesInBox, ...], xyz: NDArray[np.float32]) -> Floats:
+def barycentric(species: Sequence[SpeciesInBox], centres: Floats) -> Floats:
+    """Molecular centres (n_frames, n_molecules, 3) less the centre of mass of all of them."""
+    weights = np.concatenate([np.full(s.count, s.masses.sum()) for s in species])
+    return centres - np.average(centres, axis=1, weights=weights)[:, None, :]
+
+
+def centres_of_mass(species: Sequence[SpeciesInBox], xyz: NDArray[np.float32]) -> Floats:
     """Centres of mass (n_molecules, 3) of one frame (n_atoms, 3)."""
     parts = []
     for s in species:

@@ -13,11 +13,14 @@ from phyff.report.plots import plots
 TEMPLATE = "page.html"
 
 
-def write_report(run_dir: str | Path) -> Path:
-    """Analyse a run directory and write its report.html in one piece; returns the file's path."""
+def write_report(run_dir: str | Path, result: Study | None = None) -> Path:
+    """Write report.html into a directory in one piece, of a finished study or else of that run directory.
+
+    Returns the file's path.
+    """
     path = Path(run_dir) / "report.html"
     partial = path.with_suffix(".html.part")
-    partial.write_text(render(study(run_dir)), encoding="utf-8")
+    partial.write_text(render(result or study(run_dir)), encoding="utf-8")
     os.replace(partial, path)
     return path
 

@@ -15,8 +15,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from phyff.properties import Study, study
+from phyff.properties.displacement import MeanSquareDisplacement
+from phyff.properties.green_kubo import CurrentSpectrum
+from phyff.properties.scattering import StructureFactor
 from phyff.properties.structure import RadialDistribution
-from phyff.properties.transport import MeanSquareDisplacement
+from phyff.properties.viscosity import Flow
 from phyff.report.tables import with_error
 
 COLOURS = ("#1f5f8b", "#d1662b", "#3c8d5a", "#8a4f9e", "#b03a48", "#6b6b6b", "#c29a1b", "#2aa3a3")
@@ -64,6 +67,26 @@ def plots(result: Study) -> list[tuple[str, str, str]]:
                 svg(lambda axes: draw_collective(axes, collective), "collective"),
             )
         )
+    current = result.current
+    if current is not None:
+        drawn.append(
+            (
+                "Spectrum of the charge current",
+                "Its limit at zero frequency is the Green-Kubo integral; the band is one standard error. "
+                "Points beyond the dotted line are not in the fit.",
+                svg(lambda axes: draw_current(axes, current), "current"),
+            )
+        )
+    flow = result.flow
+    if flow is not None:
+        drawn.append(
+            (
+                "Flow under a cosine acceleration",
+                "The slope at zero acceleration gives the viscosity; where points leave the line, "
+                "the liquid no longer responds linearly.",
+                svg(lambda axes: draw_flow(axes, flow), "flow"),
+            )
+        )
     for number, curve in enumerate(result.distributions):
         drawn.append(
             (
@@ -71,6 +94,15 @@ def plots(result: Study) -> list[tuple[str, str, str]]:
                 "Left axis and band: g(r) with its block error. Right axis, dashed: running coordination "
                 "number; the dotted line ends the first shell.",
                 svg(partial(draw_distribution, curve=curve), f"distribution-{number}"),
+            )
+        )
+    scattering = result.scattering
+    if scattering is not None:
+        drawn.append(
+            (
+                "Static structure factor",
+                "Neutron-weighted, on the reciprocal vectors of the box; the band is the block error.",
+                svg(lambda axes: draw_scattering(axes, scattering), "scattering"),
             )
         )
     return drawn
@@ -141,6 +173,57 @@ def draw_collective(axes: Axes, curve: MeanSquareDisplacement) -> None:
     axes.set_xlabel("lag (ps)")
     axes.set_ylabel("⟨|ΔM|²⟩ (e² nm²)")
     axes.legend(loc="upper left", fontsize=9)
+
+
+def draw_current(axes: Axes, spectrum: CurrentSpectrum) -> None:
+    """The low end of the current's spectrum, averaged in groups of frequencies, and its limit."""
+    shown = spectrum.frequencies <= 3.0 * spectrum.cutoff
+    groups = max(1, min(60, int(shown.sum()) // 2))
+    frequencies, amplitudes = (
+        [float(part.mean()) for part in np.array_split(values[shown], groups)]
+        for values in (spectrum.frequencies, spectrum.amplitudes)
+    )
+    axes.plot(frequencies, amplitudes, ".", color=COLOURS[3], markersize=5)
+    low, high = spectrum.integral - spectrum.error, spectrum.integral + spectrum.error
+    axes.axhspan(low, high, color=COLOURS[1], alpha=0.35, linewidth=0)
+    axes.axhline(spectrum.integral, color=COLOURS[1], linewidth=1.6, label="limit at zero frequency")
+    axes.axvline(spectrum.cutoff, color="#5a646e", linestyle=":", linewidth=1.0)
+    axes.set_xlim(0.0, None)
+    axes.set_ylim(0.0, None)
+    axes.set_xlabel("frequency (1/ps)")
+    axes.set_ylabel("spectrum (e² nm²/ps)")
+    axes.legend(loc="upper right", fontsize=9)
+
+
+def draw_flow(axes: Axes, flow: Flow) -> None:
+    """Velocity of the flow against acceleration, the fit, and its slope at zero."""
+    a = np.linspace(0.0, 1.1 * float(flow.accelerations.max()), 60)
+    axes.errorbar(
+        flow.accelerations,
+        flow.velocities,
+        flow.errors,
+        fmt="o",
+        color=COLOURS[0],
+        capsize=3,
+        label="simulated",
+    )
+    axes.plot(a, flow.linear * a + flow.cubic * a**3, color="#2b333b", linewidth=1.0, label="fit")
+    axes.plot(a, flow.linear * a, color="#2b333b", linestyle="--", linewidth=1.0, label="linear response")
+    axes.set_xlabel("acceleration (nm/ps²)")
+    axes.set_ylabel("velocity (nm/ps)")
+    axes.legend(loc="upper left", fontsize=9)
+
+
+def draw_scattering(axes: Axes, curve: StructureFactor) -> None:
+    """S(q) with its error band."""
+    axes.fill_between(
+        curve.q, curve.s - curve.error, curve.s + curve.error, color=COLOURS[2], alpha=0.25, linewidth=0
+    )
+    axes.plot(curve.q, curve.s, color=COLOURS[2], linewidth=1.4)
+    axes.set_xlim(0.0, None)
+    axes.set_ylim(0.0, None)
+    axes.set_xlabel("q (1/nm)")
+    axes.set_ylabel("S(q)")
 
 
 def draw_distribution(axes: Axes, curve: RadialDistribution) -> None:

@@ -12,10 +12,28 @@ from phyff.properties.result import duration
 
 LABELS = {
     "density": "Density",
+    "viscosity": "Viscosity",
+    "compressibility": "Isothermal compressibility",
+    "thermal_expansion": "Thermal expansion",
+    "dielectric_constant": "Static dielectric constant",
     "conductivity": "Conductivity (Einstein-Helfand)",
+    "conductivity_green_kubo": "Conductivity (Green-Kubo)",
     "conductivity_nernst_einstein": "Conductivity (Nernst-Einstein)",
+    "ionicity": "Ionicity",
+    "salt_diffusion": "Salt diffusion, thermodynamic factor 1",
+    "fraction_free_ions": "Cations that are free",
+    "fraction_contact_pairs": "Cations in contact pairs",
+    "fraction_aggregates": "Cations in aggregates",
 }
-UNITS = {"g/cm3": "g/cm³", "mS/cm": "mS/cm", "cP": "cP", "1e-9 m2/s": "10⁻⁹ m²/s", "": ""}
+UNITS = {"g/cm3": "g/cm³", "1e-9 m2/s": "10⁻⁹ m²/s"}
+"""Units that print differently from how results.json spells them."""
+TOPICS = {
+    "Liquid": ("density", "compressibility", "thermal_expansion", "dielectric", "viscosity"),
+    "Charge transport": ("conductivity", "ionicity", "transference", "salt_diffusion", "onsager"),
+    "Diffusion": ("self_diffusion",),
+    "Structure": ("coordination", "fraction", "residence"),
+}
+"""Title: how the names of its properties begin, in the order of the page."""
 Table = list[list[str]]
 
 
@@ -28,6 +46,15 @@ def label(name: str) -> str:
         if species.endswith("_box"):
             return f"Self-diffusion of {species.removesuffix('_box')} in the simulated box"
         return f"Self-diffusion of {species}"
+    if name.startswith("transference_"):
+        cation = name.removeprefix("transference_").removesuffix("_solvent_frame")
+        frame = "relative to the solvent" if name.endswith("_solvent_frame") else "barycentric"
+        return f"Transference number of {cation}, {frame}"
+    if name.startswith("onsager_"):
+        return f"Onsager coefficient {name.removeprefix('onsager_').replace('_', ', ')}"
+    if name.startswith("residence_time_"):
+        cation, _, partner = name.removeprefix("residence_time_").partition("_")
+        return f"Residence time of {partner} at {cation}"
     if name.startswith("coordination_"):
         cation, _, partner = name.removeprefix("coordination_").partition("_")
         return f"{partner.replace('carbonyl_O', 'carbonyl O')} around {cation}"
@@ -45,19 +72,25 @@ def with_error(value: float, error: float) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def headline(properties: Mapping[str, Property]) -> list[dict[str, Any]]:
-    """One row a property: label, value, unit, verdict, converged, note."""
-    return [
-        {
-            "label": label(name),
-            "value": with_error(p.value, p.error),
-            "unit": UNITS.get(p.unit, p.unit),
-            "verdict": p.verdict,
-            "converged": p.converged,
-            "note": note(p.details),
-        }
-        for name, p in properties.items()
-    ]
+def headline(properties: Mapping[str, Property]) -> list[tuple[str, list[dict[str, Any]]]]:
+    """By topic, one row a property: label, value, unit, verdict, converged, note."""
+    topics = []
+    for title, beginnings in TOPICS.items():
+        names = [n for beginning in beginnings for n in properties if n.startswith(beginning)]
+        if names:
+            topics.append((title, [_row(name, properties[name]) for name in names]))
+    return topics
+
+
+def _row(name: str, p: Property) -> dict[str, Any]:
+    return {
+        "label": label(name),
+        "value": with_error(p.value, p.error),
+        "unit": UNITS.get(p.unit, p.unit),
+        "verdict": p.verdict,
+        "converged": p.converged,
+        "note": note(p.details),
+    }
 
 
 def note(details: Mapping[str, Any]) -> str:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from rdkit import Chem
+from torch import Tensor
 
 from phyff.errors import InputError
 from phyff.species.molecule import Molecule
@@ -77,16 +79,24 @@ def frame_axes(frame: LocalFrame, xyz: np.ndarray) -> np.ndarray:
     with the molecule, but for an axial frame only its z row does (x is any perpendicular direction), and for
     an isotropic frame it is the identity. Raises InputError when the atoms of the frame are collinear.
     """
+    return laboratory_axes(frame, torch.as_tensor(xyz, dtype=torch.float64)).numpy()
+
+
+def laboratory_axes(frame: LocalFrame, xyz: Tensor) -> Tensor:
+    """`frame_axes` in torch, differentiable with respect to xyz."""
     if frame.isotropic:
-        return np.eye(3)
+        return torch.eye(3, dtype=xyz.dtype)
     if frame.kind == "trigonal-planar":
         a, b, c = (_unit(xyz[k] - xyz[frame.atom], frame) for k in frame.z)
-        z = _unit(np.cross(a, b) + np.cross(b, c) + np.cross(c, a), frame)
+        z = _unit(
+            torch.linalg.cross(a, b) + torch.linalg.cross(b, c) + torch.linalg.cross(c, a),
+            frame,
+        )
     else:
         z = _direction(frame, frame.z, xyz)
-    side = _direction(frame, frame.x, xyz) if frame.x else np.eye(3)[np.argmin(np.abs(z))]
+    side = _direction(frame, frame.x, xyz) if frame.x else torch.eye(3, dtype=xyz.dtype)[z.abs().argmin()]
     x = _unit(side - z * (z @ side), frame)
-    return np.stack([x, np.cross(z, x), z])
+    return torch.stack([x, torch.linalg.cross(z, x), z])
 
 
 def molecule_axes(frames: Sequence[LocalFrame], xyz: np.ndarray) -> np.ndarray:
@@ -102,7 +112,8 @@ def handedness(frame: LocalFrame, xyz: np.ndarray) -> int:
     """
     if not frame.y:
         return 1
-    return 1 if frame_axes(frame, xyz)[1] @ _direction(frame, frame.y, xyz) >= 0 else -1
+    places = torch.as_tensor(xyz, dtype=torch.float64)
+    return 1 if laboratory_axes(frame, places)[1] @ _direction(frame, frame.y, places) >= 0 else -1
 
 
 class _Shape:
@@ -245,12 +256,13 @@ def _y_reference(shape: _Shape, rest: Sequence[int]) -> tuple[int, ...]:
     return groups[0] if groups and len(groups[0]) == 1 else ()
 
 
-def _direction(frame: LocalFrame, atoms: tuple[int, ...], xyz: np.ndarray) -> np.ndarray:
-    return _unit(np.sum([_unit(xyz[k] - xyz[frame.atom], frame) for k in atoms], axis=0), frame)
+def _direction(frame: LocalFrame, atoms: tuple[int, ...], xyz: Tensor) -> Tensor:
+    vectors = [_unit(xyz[k] - xyz[frame.atom], frame) for k in atoms]
+    return _unit(torch.stack(vectors).sum(0), frame)
 
 
-def _unit(vector: np.ndarray, frame: LocalFrame) -> np.ndarray:
-    length = np.linalg.norm(vector)
+def _unit(vector: Tensor, frame: LocalFrame) -> Tensor:
+    length = torch.linalg.vector_norm(vector)
     if length < 1e-6:
         raise InputError(
             f"geometry: the atoms that define the local frame of atom {frame.atom + 1} are collinear or "

@@ -79,12 +79,13 @@ class DrudeCharges(_Part):
 
 
 class Polarizability(_Part):
-    """Isotropic atomic polarizabilities for the damping that the `drude` engine uses."""
+    """Isotropic atomic polarizabilities and the damping they were fitted with, one set an engine."""
 
     alpha: tuple[float, ...]
-    """nm^3; zero for atoms (hydrogens) whose polarizability is folded into their neighbour."""
+    """nm^3."""
     thole: float
-    """Dimensionless damping exponent between oscillators of one molecule."""
+    """Dimensionless damping exponent between induced dipoles of one molecule: a in exp(-a u) for the `drude`
+    engine, in exp(-a u^3) for the `multipole` engine, u = r / (alpha_i alpha_j)^(1/6)."""
 
 
 class Dispersion(_Part):
@@ -122,6 +123,9 @@ class SpeciesParameters(_Part):
     multipoles: Multipoles
     drude_charges: DrudeCharges
     polarizability: Polarizability
+    """For the `drude` engine."""
+    multipole_polarizability: Polarizability
+    """For the `multipole` engine."""
     dispersion: Dispersion
     slater: Slater
     valence: ValenceTerms
@@ -135,6 +139,7 @@ class SpeciesParameters(_Part):
             "multipoles.charges": self.multipoles.charges,
             "drude_charges.atoms": self.drude_charges.atoms,
             "polarizability.alpha": self.polarizability.alpha,
+            "multipole_polarizability.alpha": self.multipole_polarizability.alpha,
             "dispersion.c6": self.dispersion.c6,
             "slater.exponents": self.slater.exponents,
             "symmetry_classes": self.symmetry_classes,

@@ -86,7 +86,10 @@ def test_the_openmm_expressions_say_what_the_torch_functions_say(r: float) -> No
     y = _evaluated(pairs.SLATER_ARGUMENT, z=x)
     assert y == pytest.approx(pairs.slater_argument(*tensors[:2]).item(), rel=1e-12)
     beyond = _evaluated(pairs.DISPERSION_BEYOND_C6, r=r, y=y, c6=c6, c8=c8, c10=c10)
-    assert beyond - c6 / r**6 == pytest.approx(pairs.damped_dispersion(*tensors).item(), rel=1e-8)
+    # at contact 1 - f_n is a small difference of large numbers, and its rounding differs between processors
+    assert beyond - c6 / r**6 == pytest.approx(
+        pairs.damped_dispersion(*tensors).item(), rel=1e-8, abs=1e-15 * c10 / r**10
+    )
     assert 1 - _evaluated(pairs.THOLE_REST, u=x) == pytest.approx(
         pairs.thole_screening(torch.tensor(x)).item(), rel=1e-6
     )

@@ -215,5 +215,5 @@ def test_a_residue_without_its_extra_particles_is_refused() -> None:
     for atom in whole.atoms():
         if atom.element is not None:
             bare.addAtom(atom.name, atom.element, residue)
-    with pytest.raises(InputError, match="has 10 particles where EC has 10 atoms, 6 Drude particles"):
+    with pytest.raises(InputError, match="has 10 particles where EC has 10 atoms, 10 Drude particles"):
         FORCE_FIELD.create_system(bare, None)

@@ -41,14 +41,15 @@ def test_analysing_writes_nothing(tmp_path) -> None:  # type: ignore[no-untyped-
 
 def test_without_production_only_the_density_is_reported_and_it_is_said(tmp_path) -> None:  # type: ignore[no-untyped-def]
     found = analyse(SyntheticRun(production=False).write(tmp_path / "run"))
-    assert list(found["properties"]) == ["density"]
+    assert list(found["properties"]) == ["density", "compressibility", "thermal_expansion"]
     assert any("no production trajectory" in warning for warning in found["provenance"]["warnings"])
 
 
 def test_a_pure_solvent_has_no_conductivity(tmp_path) -> None:  # type: ignore[no-untyped-def]
     solvent = (BrownianSpecies("EC", EC, 0, 40, 0.0008),)
     found = analyse(SyntheticRun(species=solvent, n_frames=100).write(tmp_path / "run"))
-    assert set(found["properties"]) == {"density", "self_diffusion_EC", "self_diffusion_EC_box"}
+    of_density = {"density", "compressibility", "thermal_expansion"}
+    assert set(found["properties"]) == of_density | {"self_diffusion_EC", "self_diffusion_EC_box"}
 
 
 def test_durations_have_the_digits_of_an_estimate() -> None:

@@ -7,7 +7,7 @@ import pytest
 from synthetic_run import SyntheticRun
 
 from phyff.errors import InputError
-from phyff.properties.trajectory import read_npt, read_production, read_run
+from phyff.properties.trajectory import read_npt, read_replicas, read_run
 
 
 @pytest.fixture()
@@ -25,7 +25,7 @@ def test_species_know_their_atoms_in_the_box(run_dir) -> None:  # type: ignore[n
 
 def test_centres_of_mass_are_unwrapped_and_barycentric(run_dir) -> None:  # type: ignore[no-untyped-def]
     run = read_run(run_dir)
-    production = read_production(run, max_snapshots=5)
+    (production,) = read_replicas(run, max_snapshots=5)
     assert production.centres.shape == (12, 120, 3)
     assert production.snapshots.shape == (4, 840, 3)
     weights = np.repeat([s.masses.sum() for s in run.species], [s.count for s in run.species])
@@ -38,8 +38,8 @@ def test_centres_of_mass_are_unwrapped_and_barycentric(run_dir) -> None:  # type
 def test_a_line_cut_off_by_a_kill_is_left_out(run_dir) -> None:  # type: ignore[no-untyped-def]
     with (run_dir / "npt.csv").open("a") as handle:
         handle.write("300.100,1.2")
-    times, densities = read_npt(read_run(run_dir))
-    assert len(times) == len(densities) == 3000
+    series = read_npt(read_run(run_dir))
+    assert len(series.times) == len(series.densities) == 3000
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_broken_file_is_named(run_dir, name: str, content: str, message: str) 
     with pytest.raises(InputError, match=message):
         run = read_run(run_dir)
         read_npt(run)
-        read_production(run)
+        read_replicas(run)
 
 
 @pytest.mark.parametrize("name", ["run.json", "composition.json", "npt.csv"])
@@ -75,4 +75,4 @@ def test_a_composition_that_does_not_fit_the_trajectory_is_refused(run_dir) -> N
     rows[0]["count"] = 29
     (run_dir / "composition.json").write_text(json.dumps(rows))
     with pytest.raises(InputError, match="840 atoms but composition.json describes 839"):
-        read_production(read_run(run_dir))
+        read_replicas(read_run(run_dir))

@@ -4,34 +4,19 @@ import math
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from synthetic_run import EC, LI, PF6, BrownianSpecies, SyntheticRun, ar1, molecule
 
-from phyff.properties.result import Property
-from phyff.properties.trajectory import read_production, read_run
-from phyff.properties.transport import (
+from phyff.properties.displacement import find_window, molecular_displacement, molecular_msd
+from phyff.properties.finite_size import (
     Viscosity,
-    _line,
-    _slope_error,
-    conductivity_factor,
-    find_window,
     infinite_size,
-    molecular_msd,
     stokes_einstein_viscosity,
-    transport,
     vdw_radius,
     yeh_hummer,
 )
-
-
-def fit(positions: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope per frame and its error for walks (n_frames, m, 3)."""
-    n_frames, m = positions.shape[:2]
-    msd = molecular_msd(positions).mean(axis=1)
-    lags = np.arange(len(msd), dtype=float)
-    window = find_window(msd, n_frames, 3 * m, 1.0)
-    slope, _ = _line(lags, msd, window)
-    return slope, _slope_error(msd, lags, slope, window, n_frames, 3 * m)
+from phyff.properties.result import Property
+from phyff.properties.trajectory import read_replicas, read_run
+from phyff.properties.transport import conductivity_factor, transport
 
 
 def test_the_displacement_equals_the_plain_double_loop() -> None:
@@ -48,8 +33,8 @@ def test_the_stated_error_of_a_slope_covers_the_known_diffusion(molecules: int, 
         walk = np.cumsum(rng.normal(size=(800, molecules, 3)), axis=0)
         if rattling:
             walk += rattling * ar1(rng, (800, molecules, 3), 2.0)
-        slope, error = fit(walk)
-        deviations.append((slope - 3.0) / error)
+        found = molecular_displacement("walkers", [walk], 1.0)
+        deviations.append((found.slope - 3.0) / found.slope_error)
     inside = np.mean(np.abs(deviations) < 1.0)
     assert 0.55 <= inside <= 0.85
     assert np.mean(np.abs(deviations) < 2.0) >= 0.88
@@ -80,8 +65,7 @@ def test_a_run_directory_gives_back_its_diffusion_and_conductivity(tmp_path) -> 
         BrownianSpecies("EC", EC, 0, 80, 0.0008),
     )
     run = read_run(SyntheticRun(species=species, n_frames=2500, frame_ps=2.0).write(tmp_path))
-    production = read_production(run)
-    found = transport(run, production).properties
+    found = transport(run, read_replicas(run)).properties
     # The barycentric frame takes the share of the molecules' own mass off independent walkers: about 1 %.
     for s in species:
         measured = found[f"self_diffusion_{s.name}_box"]
@@ -97,7 +81,7 @@ def test_a_run_directory_gives_back_its_diffusion_and_conductivity(tmp_path) -> 
 
 def test_one_collective_run_in_a_hundred_picoseconds_asks_for_more_time(tmp_path) -> None:  # type: ignore[no-untyped-def]
     run = read_run(SyntheticRun(n_frames=101).write(tmp_path))
-    found = transport(run, read_production(run)).properties["conductivity"]
+    found = transport(run, read_replicas(run)).properties["conductivity"]
     assert found.verdict.startswith("not converged:")
     assert "needs about" in found.verdict
     assert found.error > 0.0
@@ -105,7 +89,7 @@ def test_one_collective_run_in_a_hundred_picoseconds_asks_for_more_time(tmp_path
 
 def test_too_few_frames_give_no_values(tmp_path) -> None:  # type: ignore[no-untyped-def]
     run = read_run(SyntheticRun(n_frames=10).write(tmp_path))
-    found = transport(run, read_production(run)).properties
+    found = transport(run, read_replicas(run)).properties
     assert found["conductivity"].to_json()["value"] is None
     assert found["self_diffusion_Li"].verdict == "not converged: only 10 frames of production"
 
@@ -136,7 +120,7 @@ def test_without_a_viscosity_the_value_stays_uncorrected_and_says_so() -> None:
 
 def test_a_given_viscosity_is_used(tmp_path) -> None:  # type: ignore[no-untyped-def]
     run = read_run(SyntheticRun(n_frames=200, settings={"viscosity_cP": 2.0}).write(tmp_path))
-    found = transport(run, read_production(run)).properties["self_diffusion_EC"]
+    found = transport(run, read_replicas(run)).properties["self_diffusion_EC"]
     assert found.details["viscosity_source"] == "viscosity_cP of run.json"
     assert found.details["finite_size_correction"] == pytest.approx(yeh_hummer(298.15, 2.0, 2.5))
 

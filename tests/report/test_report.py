@@ -9,8 +9,9 @@ import pytest
 from synthetic_run import SyntheticRun
 
 from phyff.errors import InputError
+from phyff.properties import study
 from phyff.report import figure, write_report
-from phyff.report.tables import flatten, label, with_error
+from phyff.report.tables import flatten, headline, label, with_error
 
 FORCE_FIELD = {
     "species": [
@@ -58,7 +59,7 @@ def test_the_page_shows_every_part(page: str) -> None:
 
 def test_there_is_one_plot_for_each_property(page: str) -> None:
     drawings = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(drawings) == 6
+    assert len(drawings) == 8
     identifiers = [i for drawing in drawings for i in set(re.findall(r' id="([^"]+)"', drawing))]
     assert len(identifiers) == len(set(identifiers))
     for drawing in drawings:
@@ -90,9 +91,17 @@ def test_values_carry_the_digits_their_error_allows() -> None:
     assert with_error(float("nan"), float("nan")) == "—"
 
 
+def test_every_property_has_a_place_on_the_page(run_dir: Path) -> None:
+    properties = study(run_dir).properties
+    assert sum(len(rows) for _, rows in headline(properties)) == len(properties)
+
+
 def test_labels_are_words() -> None:
     assert label("self_diffusion_Li_box") == "Self-diffusion of Li in the simulated box"
     assert label("coordination_Li_carbonyl_O") == "carbonyl O around Li"
+    assert label("transference_Li_solvent_frame") == "Transference number of Li, relative to the solvent"
+    assert label("onsager_Li_PF6") == "Onsager coefficient Li, PF6"
+    assert label("residence_time_Li_EC") == "Residence time of EC at Li"
 
 
 def test_nested_figures_become_rows() -> None:

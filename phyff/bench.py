@@ -1,0 +1,176 @@
+"""Benchmark suites: formulations with measured values, simulated and judged. Nothing here enters a fit.
+
+A suite is benchmarks/suites/NAME.yaml; its results are benchmarks/results/NAME.json (one row a system, property
+and simulation), with a table and a parity plot beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from scipy.stats import spearmanr
+
+from phyff.errors import InputError
+from phyff.formulation import Formulation
+from phyff.formulation.recipe import load_yaml
+from phyff.md.reporters import write_atomically
+from phyff.openmm.platforms import processor
+from phyff.properties import Study, study
+from phyff.simulation import command_line, run_formulation
+
+
+class Measurement(BaseModel):
+    """One experimental number: the formulation it belongs to, the property's name in results.json, source."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    system: str
+    recipe: str | dict[str, Any]
+    property: str
+    experiment: float
+    uncertainty: float | None = None
+    unit: str
+    source: str
+
+    def formulation(self) -> Formulation:
+        """Raises InputError when the recipe makes no sense."""
+        return Formulation.parse(self.recipe)
+
+
+class Suite(BaseModel):
+    """Measurements, and the preset their simulations use."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: str
+    rows: list[Measurement]
+
+
+def load_suite(name: str, folder: Path) -> Suite:
+    """Read folder/NAME.yaml.
+
+    Raises:
+        InputError: there is no such suite, or a field of it does not make sense.
+    """
+    path = folder / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
+        raise InputError(f"suite: {name!r} is unknown in {folder}; there are: {known}.")
+    try:
+        return Suite.model_validate(load_yaml(path.read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"suite {path}: {where}: {first['msg']}.") from error
+
+
+def run_suite(
+    name: str,
+    suite: Suite,
+    only: Sequence[str],
+    runs: Path,
+    results: Path,
+    platform: str | None,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """Simulate the systems of a suite one after the other (all, or those in `only`) and write their rows.
+
+    runs: one folder a system; a killed suite goes on there. Returns all rows of results/NAME.json.
+    Raises InputError for a system the suite does not have, and what a simulation raises.
+    """
+    missing = set(only) - {row.system for row in suite.rows}
+    if missing:
+        raise InputError(
+            f"only: {', '.join(sorted(missing))} is not in the suite; "
+            f"choose from {', '.join(row.system for row in suite.rows)}."
+        )
+    path = results / f"{name}.json"
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    for measured in suite.rows:
+        if only and measured.system not in only:
+            continue
+        formulation, folder = measured.formulation(), runs / measured.system
+        run_formulation(formulation, suite.preset, folder, platform, say)
+        row = _row(measured, formulation, study(folder), suite.preset)
+        rows = [old for old in rows if not _same(old, row)] + [row]
+        results.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(rows, indent=1) + "\n")
+        say(
+            f"{measured.system}: {row['value']} {row['unit']} ({row['verdict']}), "
+            f"experiment {row['experiment']}"
+        )
+    return rows
+
+
+def scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Mean absolute error, mean absolute percentage error, bias, rank correlation, and how many converged."""
+    known = [row for row in rows if row["value"] is not None]
+    value = np.array([row["value"] for row in known], dtype=float)
+    experiment = np.array([row["experiment"] for row in known], dtype=float)
+    if not known:
+        return {"rows": float(len(rows)), "converged": 0.0}
+    miss = value - experiment
+    found = {
+        "rows": float(len(rows)),
+        "converged": float(sum(row["verdict"] == "converged" for row in rows)),
+        "mean_absolute_error": float(np.abs(miss).mean()),
+        "mean_absolute_percentage_error": float(100 * np.abs(miss / experiment).mean()),
+        "bias": float(miss.mean()),
+    }
+    if len(known) > 2:
+        found["rank_correlation"] = float(spearmanr(value, experiment).statistic)
+    return found
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Markdown: every row beside experiment, then the scores."""
+    lines = [
+        "| system | T (K) | property | simulated | experiment | deviation | verdict | source | date |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        value = "-" if row["value"] is None else f"{row['value']:.4g} ± {row['error'] or float('nan'):.2g}"
+        off = "-" if row["value"] is None else f"{100 * (row['value'] / row['experiment'] - 1):+.1f} %"
+        lines.append(
+            f"| {row['system']} | {row['temperature_K']:g} | {row['property']} ({row['unit']}) | {value} "
+            f"| {row['experiment']:g} | {off} | {row['verdict']} | {row['source']} | {row['date']} |"
+        )
+    lines += ["", *(f"- {name.replace('_', ' ')}: {value:.3g}" for name, value in scores(rows).items())]
+    return "\n".join(lines) + "\n"
+
+
+def _row(measured: Measurement, formulation: Formulation, result: Study, preset: str) -> dict[str, Any]:
+    found = result.properties.get(measured.property)
+    if found is None:
+        raise InputError(
+            f"{measured.system}: a run with preset '{preset}' gives no {measured.property}; "
+            "choose another preset in the suite."
+        )
+    content = found.to_json()
+    return {
+        "system": measured.system,
+        "temperature_K": formulation.temperature_K,
+        "property": measured.property,
+        "value": content["value"],
+        "error": content["error"],
+        "unit": content["unit"],
+        "experiment": measured.experiment,
+        "source": measured.source,
+        "verdict": content["verdict"],
+        "command": command_line(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "preset": preset,
+        "machine": processor(),
+        "force_field": result.run.settings["inputs"]["forcefield_sha256"][:12],
+    }
+
+
+def _same(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    keys = ("system", "temperature_K", "property", "preset", "force_field")
+    return all(old.get(key) == new[key] for key in keys)

@@ -1,0 +1,86 @@
+"""From a formulation to a finished run directory: what `phyff run` and `phyff bench` share."""
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import phyff
+from phyff import builder, md
+from phyff.errors import InputError
+from phyff.formulation import Box, Formulation
+from phyff.openmm.forcefield import ForceField
+from phyff.openmm.platforms import platform_named
+
+
+def run_formulation(
+    formulation: Formulation,
+    preset: str,
+    out: Path,
+    platform: str | None,
+    say: Callable[[str], None],
+) -> None:
+    """Simulate, or go on simulating, a formulation at its temperature and pressure in the folder `out`.
+
+    Raises:
+        InputError: the formulation does not fit the preset, the platform is missing, `out` is a file.
+        SimulationError: the simulation failed; the last good state stays in `out`.
+    """
+    settings = md.preset(
+        preset, temperature_K=formulation.temperature_K, pressure_bar=formulation.pressure_bar
+    )
+    box = formulation.box(None if formulation.has_size else settings.atoms, cutoff_nm=settings.cutoff_nm)
+    platform_named(platform)
+    check_folder(out)
+    describe(formulation, box, say)
+    forcefield = builder.force_field(formulation.species, out / builder.SPECIES_FOLDER, say=say)
+    md.simulate(
+        forcefield,
+        [(name, count) for name, _, count in box.counts],
+        box.density,
+        settings,
+        out,
+        platform,
+        about=_about(formulation, box, forcefield),
+    )
+
+
+def describe(formulation: Formulation, box: Box, say: Callable[[str], None]) -> None:
+    """Say what is in the box beside what was asked."""
+    say(
+        f"{formulation.name}: "
+        + ", ".join(f"{count} {name}" for name, _, count in box.counts)
+        + f"; {box.n_atoms} atoms, box about {box.edge_nm:.2f} nm"
+    )
+    for row in box.rows:
+        say(f"  {row.name}: asked {row.requested}, in the box {row.achieved}")
+
+
+def check_folder(out: Path) -> None:
+    """Raises InputError when results cannot go there; makes nothing."""
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not existing.is_dir():
+        raise InputError(f"out: {existing} is a file; give a folder.")
+
+
+def command_line() -> str:
+    """The command that started this process, as a user would type it."""
+    return shlex.join(["phyff", *sys.argv[1:]])
+
+
+def _about(formulation: Formulation, box: Box, forcefield: ForceField) -> md.About:
+    levels = {s.provenance.get("level_of_theory", {}).get("name", "unknown") for s in forcefield.species}
+    return md.About(
+        name=formulation.name,
+        provenance={
+            "phyff": phyff.__version__,
+            "command": command_line(),
+            "recipe": formulation.to_dict(),
+            "engine": "drude",
+            "level_of_theory": ", ".join(sorted(levels)),
+            "experimental_input": "none",
+        },
+        warnings=[*forcefield.notes(), *box.notes],
+        composition_report=[asdict(row) for row in box.rows],
+    )

@@ -1,0 +1,228 @@
+"""The native kernel gives what stock forces give on the Reference platform, whatever box and atoms do."""
+
+import importlib.util
+import sys
+
+import library_species
+import numpy as np
+import openmm
+import pytest
+from library_species import SHORT_RANGE, random_pose
+from openmm.app import Topology
+
+from phyff.openmm.drude import GROUPS
+from phyff.openmm.forcefield import ForceField
+from phyff.openmm.native import INSTALL, accelerated, notice, pair_forces, with_native_forces
+
+needs_kernel = pytest.mark.skipif(
+    importlib.util.find_spec("phyff_native") is None,
+    reason=f"the native kernel is not installed; {INSTALL}",
+)
+COUNTS = [("Li+", 4), ("PF6-", 4), ("EC", 28), ("DMC", 28)]
+FORCE_FIELD = ForceField(tuple(library_species.load(name) for name, _ in COUNTS), SHORT_RANGE)
+SPACING = 0.65
+EDGE = 4 * SPACING
+PAIR_GROUPS = {GROUPS["damping"], GROUPS["short range"]}
+TOLERANCE = 1e-9
+"""Relative; the kernel is in double precision."""
+
+
+@pytest.fixture(scope="module")
+def box() -> tuple[Topology, np.ndarray]:
+    """A molecule on each point of a 4 x 4 x 4 grid, oscillators a little off their atoms."""
+    rng = np.random.default_rng(7)
+    places = SPACING * (0.5 + np.stack(np.meshgrid(*[np.arange(4)] * 3), axis=-1).reshape(-1, 3))
+    names = [name for name, count in COUNTS for _ in range(count)]
+    xyz = [
+        random_pose(FORCE_FIELD.named(name).xyz, rng) + place
+        for name, place in zip(names, rng.permutation(places), strict=True)
+    ]
+    topology = FORCE_FIELD.topology(COUNTS, box_nm=EDGE)
+    positions = FORCE_FIELD.place(topology, np.vstack(xyz))
+    atoms = FORCE_FIELD.atom_indices(topology)
+    others = np.setdiff1d(np.arange(len(positions)), atoms)
+    positions[others] += rng.normal(scale=0.002, size=(len(others), 3))
+    return topology, positions
+
+
+@pytest.fixture(scope="module")
+def system(box) -> openmm.System:
+    return FORCE_FIELD.create_system(box[0], 0.8)
+
+
+@pytest.fixture(scope="module")
+def reference(system) -> openmm.Context:
+    """The stock forces on the Reference platform."""
+    return _context(system, "Reference")
+
+
+@pytest.fixture(params=["1", "2"], ids=["one thread", "two threads"])
+def native(system, request) -> openmm.Context:
+    """The native forces on the CPU platform."""
+    return _context(with_native_forces(system), "CPU", request.param)
+
+
+def _context(system: openmm.System, platform: str, threads: str = "1") -> openmm.Context:
+    engine = openmm.Platform.getPlatformByName(platform)
+    properties = {"Threads": threads} if platform == "CPU" else {}
+    return openmm.Context(system, openmm.VerletIntegrator(0.001), engine, properties)
+
+
+def _pair_state(context: openmm.Context, positions: np.ndarray, vectors: np.ndarray) -> openmm.State:
+    context.setPeriodicBoxVectors(*vectors)
+    context.setPositions(positions)
+    return context.getState(energy=True, forces=True, groups=PAIR_GROUPS)
+
+
+def _energy(context: openmm.Context, positions: np.ndarray, vectors: np.ndarray) -> float:
+    return _pair_state(context, positions, vectors).getPotentialEnergy()._value
+
+
+def _assert_same(
+    native: openmm.Context, reference: openmm.Context, positions: np.ndarray, vectors: np.ndarray
+) -> None:
+    found, expected = (_pair_state(context, positions, vectors) for context in (native, reference))
+    assert found.getPotentialEnergy()._value == pytest.approx(
+        expected.getPotentialEnergy()._value, rel=TOLERANCE
+    )
+    forces = [state.getForces(asNumpy=True)._value for state in (found, expected)]
+    assert np.abs(forces[0] - forces[1]).max() < TOLERANCE * np.abs(forces[1]).max()
+
+
+def _scaled(topology: Topology, positions: np.ndarray, factor: float) -> np.ndarray:
+    """Whole molecules moved as a barostat does."""
+    owner = np.array([atom.residue.index for atom in topology.atoms()])
+    centres = (
+        np.array([np.bincount(owner, positions[:, k]) for k in range(3)]).T / np.bincount(owner)[:, None]
+    )
+    moved: np.ndarray = positions + (factor - 1.0) * centres[owner]
+    return moved
+
+
+@needs_kernel
+def test_both_pair_forces_are_taken_over_with_their_names_and_groups(system) -> None:
+    before = {f.getName(): f.getForceGroup() for f in system.getForces()}
+    copied = with_native_forces(system)
+    assert {f.getName(): f.getForceGroup() for f in copied.getForces()} == before
+    assert not [f for f in copied.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
+    assert sum(isinstance(f, openmm.CustomNonbondedForce) for f in system.getForces()) == 2
+
+
+@needs_kernel
+def test_energy_and_forces_are_those_of_stock_openmm(box, native, reference) -> None:
+    _assert_same(native, reference, box[1], EDGE * np.eye(3))
+
+
+@needs_kernel
+@pytest.mark.parametrize("factor", [1.001, 0.998, 1.1])
+def test_they_stay_so_when_the_box_is_scaled(box, native, reference, factor) -> None:
+    topology, positions = box
+    for scale in (1.0, factor, 1.0):
+        _assert_same(native, reference, _scaled(topology, positions, scale), scale * EDGE * np.eye(3))
+
+
+@needs_kernel
+def test_they_stay_so_in_a_triclinic_box(box, native, reference) -> None:
+    vectors = EDGE * np.array([[1.0, 0.0, 0.0], [0.25, 1.0, 0.0], [-0.25, 0.5, 1.0]])
+    _assert_same(native, reference, box[1], vectors)
+    _assert_same(native, reference, box[1] @ np.diag([1.05, 1.0, 1.0]), vectors @ np.diag([1.05, 1.0, 1.0]))
+
+
+@needs_kernel
+def test_they_stay_so_while_atoms_wander_and_molecules_jump_by_box_vectors(box, native, reference) -> None:
+    topology, positions = box
+    rng, moved = np.random.default_rng(2), positions.copy()
+    owner = np.array([atom.residue.index for atom in topology.atoms()])
+    for _ in range(6):
+        moved += rng.normal(scale=0.01, size=(owner.max() + 1, 3))[owner]
+        moved += EDGE * rng.integers(-1, 2, size=(owner.max() + 1, 3))[owner]
+        _assert_same(native, reference, moved, EDGE * np.eye(3))
+
+
+@needs_kernel
+def test_pressure_by_finite_differences_is_that_of_stock_openmm(box, native, reference) -> None:
+    topology, positions = box
+    slopes = []
+    for context in (native, reference):
+        energies = [
+            _energy(context, _scaled(topology, positions, scale), scale * EDGE * np.eye(3))
+            for scale in (1.0 + 1e-4, 1.0 - 1e-4)
+        ]
+        slopes.append(energies[0] - energies[1])
+    assert slopes[0] == pytest.approx(slopes[1], rel=1e-6)
+
+
+@needs_kernel
+def test_two_contexts_do_not_meddle_with_each_other(box, system, reference) -> None:
+    topology, positions = box
+    contexts = [_context(with_native_forces(system), "CPU", threads) for threads in ("1", "2")]
+    for shift in (0.0, 0.2):
+        for context, scale in zip(contexts, (1.0, 1.05), strict=True):
+            _assert_same(
+                context, reference, _scaled(topology, positions, scale) + shift, scale * EDGE * np.eye(3)
+            )
+
+
+@needs_kernel
+def test_minimiser_barostat_and_drude_dynamics_run_on_it(box, system, reference) -> None:
+    native = with_native_forces(system)
+    barostat = openmm.MonteCarloBarostat(1.0, 300.0, 5)
+    barostat.setRandomNumberSeed(1)
+    native.addForce(barostat)
+    context = openmm.Context(
+        native,
+        FORCE_FIELD.integrator(300.0),
+        openmm.Platform.getPlatformByName("CPU"),
+        {"Threads": "1"},
+    )
+    context.setPositions(FORCE_FIELD.place(box[0], box[1][FORCE_FIELD.atom_indices(box[0])]))
+    openmm.LocalEnergyMinimizer.minimize(context, 10.0, 20)
+    context.setVelocitiesToTemperature(300.0, 1)
+    for _ in range(3):
+        context.getIntegrator().step(25)
+        state = context.getState(positions=True, energy=True, forces=True, groups=PAIR_GROUPS)
+        vectors = state.getPeriodicBoxVectors(asNumpy=True)._value
+        expected = _energy(reference, state.getPositions(asNumpy=True)._value, vectors)
+        assert state.getPotentialEnergy()._value == pytest.approx(expected, rel=TOLERANCE)
+    assert vectors[0, 0] != EDGE, "the barostat moved the box"
+    assert context.getMolecules() == reference.getMolecules()
+
+
+@needs_kernel
+def test_lost_particles_and_too_small_boxes_are_reported(box, native) -> None:
+    lost = box[1].copy()
+    lost[0] = np.nan
+    with pytest.raises(openmm.OpenMMException, match="NaN"):
+        _pair_state(native, lost, EDGE * np.eye(3))
+    with pytest.raises(openmm.OpenMMException, match="periodic box size has decreased"):
+        _pair_state(native, box[1], 1.2 * np.eye(3))
+
+
+@needs_kernel
+def test_only_contexts_on_the_cpu_platform_are_accelerated(system) -> None:
+    cpu, other = (openmm.Platform.getPlatformByName(name) for name in ("CPU", "Reference"))
+    assert accelerated(system, other) is system
+    assert notice(system, other) is None
+    assert accelerated(system, cpu) is not system
+    assert pair_forces(system, cpu) == "native"
+    assert notice(system, cpu) == "Pair forces: native kernel"
+
+
+@needs_kernel
+def test_a_system_with_forces_the_kernel_does_not_know_stays_stock(box) -> None:
+    cpu = openmm.Platform.getPlatformByName("CPU")
+    split = FORCE_FIELD.create_system(box[0], 0.8, split_components=True)
+    vacuum = FORCE_FIELD.create_system(box[0], None)
+    for other in (split, vacuum):
+        assert accelerated(other, cpu) is other
+        assert pair_forces(other, cpu) == "stock"
+    assert "does not know exchange, penetration" in (notice(split, cpu) or "")
+
+
+def test_without_the_kernel_the_stock_system_is_used_and_the_run_says_so(system, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "phyff_native", None)
+    cpu = openmm.Platform.getPlatformByName("CPU")
+    assert accelerated(system, cpu) is system
+    assert pair_forces(system, cpu) == "stock"
+    line = notice(system, cpu)
+    assert line is not None and "not installed" in line and INSTALL in line
