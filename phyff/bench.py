@@ -1,7 +1,7 @@
 """Benchmark suites: formulations with measured values, simulated and judged. Nothing here enters a fit.
 
-A suite is benchmarks/suites/NAME.yaml; its results are benchmarks/results/NAME.json (one row a system, property
-and simulation), with a table and a parity plot beside it.
+A suite is benchmarks/suites/NAME.yaml; its results are benchmarks/results/NAME.json (one row a
+system, property and simulation), with a table and a parity plot beside it.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from phyff.errors import FitError
+from phyff.fit.multipole import cation_sizes
 from phyff.fit.short_range import DimerPoint, fit_dispersion_width, fit_short_range
 from phyff.fit.species import fit_nonbonded, with_valence
 from phyff.model.parameters import START_DAMPING, ShortRange
@@ -120,7 +121,7 @@ def train(
     level: LevelOfTheory,
     say: Callable[[str], None] = print,
 ) -> ShortRange:
-    """Fit the class model; the size of bare cations in the damping formula is chosen by the induction error.
+    """Fit the class model; the size of bare cations in the damping formulas is chosen by the induction error.
 
     Raises:
         FitError: there are no points.
@@ -154,7 +155,8 @@ def train(
                 f"an induction rms of {errors[alpha]:.2f} kJ/mol"
             )
         alphas[species[cation].elements[0]] = min(errors, key=lambda a: errors[a])
-    return fit_short_range(species, points, START_DAMPING, alphas, width, provenance)
+    model = fit_short_range(species, points, START_DAMPING, alphas, width, provenance)
+    return model.model_copy(update={"multipole_damping_alpha": cation_sizes(points, species, model)})
 
 
 def _induction_error(model: ShortRange) -> float:

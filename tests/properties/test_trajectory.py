@@ -1,6 +1,7 @@
 """A run directory is read as laid out, and what is missing or broken is named."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -76,3 +77,13 @@ def test_a_composition_that_does_not_fit_the_trajectory_is_refused(run_dir) -> N
     (run_dir / "composition.json").write_text(json.dumps(rows))
     with pytest.raises(InputError, match="840 atoms but composition.json describes 839"):
         read_replicas(read_run(run_dir))
+
+
+def test_every_replica_that_exists_is_read_and_snapshots_are_shared_out(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    names = ["nvt.dcd", "nvt-2.dcd", "nvt-3.dcd"]
+    nvt = {"frame_ps": 1.0, "box_nm": 2.5, "replicas": [{"trajectory": name} for name in names]}
+    run_dir = SyntheticRun(n_frames=12, settings={"nvt": nvt}).write(tmp_path / "run")
+    shutil.copy(run_dir / "nvt.dcd", run_dir / "nvt-2.dcd")
+    replicas = read_replicas(read_run(run_dir), max_snapshots=12)
+    assert [len(production.centres) for production in replicas] == [12, 12]
+    assert [len(production.snapshots) for production in replicas] == [6, 6]
