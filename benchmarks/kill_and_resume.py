@@ -2,8 +2,8 @@
 
     python benchmarks/kill_and_resume.py OUT [SECONDS]
 
-SECONDS: kills fall at random within this time of each start (default 150). Prints what was checked; exit code 1
-when a series has a gap or a repeat. Takes as long as a quick run, and what the kills lost.
+SECONDS: kills fall at random within this time of each start (default 150). Prints what it checked; exit code
+1 when a series has a gap or a repeat. Takes as long as a quick run, and what the kills lost.
 """
 
 import json

@@ -134,13 +134,13 @@ def test_a_file_in_place_of_the_output_folder_is_refused(standin_library, tmp_pa
 def test_a_platform_that_is_not_there_is_refused_before_anything_is_written(
     standin_library, tmp_path, monkeypatch
 ):
+    from phyff import simulation
     from phyff.errors import SimulationError
-    from phyff.openmm import platforms
 
     def missing(name):
         raise SimulationError(f"platform: {name!r} is not available here; choose one of CPU.")
 
-    monkeypatch.setattr(platforms, "platform_named", missing)
+    monkeypatch.setattr(simulation, "platform_named", missing)
     result = invoke("run", "water=200", "--out", tmp_path / "out", "--platform", "CUDA")
     assert result.exit_code == 2 and "not available" in result.stderr
     assert not (tmp_path / "out").exists()

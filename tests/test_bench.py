@@ -1,0 +1,86 @@
+"""Benchmark suites: what is committed makes sense, scores are right, a suite runs and repeats nothing."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from standin import tiny
+from typer.testing import CliRunner
+
+from phyff import md
+from phyff.bench import load_suite, scores, table
+from phyff.cli import app
+from phyff.errors import InputError
+from phyff.md import PRESETS
+
+SUITES = Path(__file__).parent.parent / "benchmarks" / "suites"
+SMALL = """
+preset: tiny
+rows:
+  - {system: brine, recipe: {temperature_K: 310, counts: {water: 130, Li+: 3, Cl-: 3}}, property: density,
+     experiment: 1.05, unit: g/cm3, source: none}
+"""
+
+
+def row(value, experiment, verdict="converged"):
+    common = {"system": "A", "temperature_K": 298.15, "property": "density", "unit": "g/cm3", "source": "b"}
+    return {
+        **common,
+        "value": value,
+        "error": 0.01,
+        "experiment": experiment,
+        "verdict": verdict,
+        "date": "d",
+    }
+
+
+@pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_committed_row_is_a_formulation_with_a_source(path):
+    suite = load_suite(path.stem, SUITES)
+    assert suite.preset in PRESETS
+    assert len({(r.system, r.property) for r in suite.rows}) == len(suite.rows)
+    for measured in suite.rows:
+        assert measured.formulation().box(PRESETS[suite.preset].atoms, cutoff_nm=0.7).n_atoms > 300
+        assert measured.experiment > 0 and measured.source
+
+
+def test_scores_of_known_rows():
+    found = scores([row(1.1, 1.0), row(1.9, 2.0), row(3.3, 3.0, "not converged: short"), row(None, 1.0)])
+    assert found["mean_absolute_error"] == pytest.approx(0.5 / 3)
+    assert found["mean_absolute_percentage_error"] == pytest.approx(25 / 3)
+    assert found["bias"] == pytest.approx(0.1)
+    assert found["rank_correlation"] == pytest.approx(1.0)
+    assert (found["rows"], found["converged"]) == (4, 3)
+
+
+def test_the_table_shows_deviations_and_what_has_no_value():
+    text = table([row(1.1, 1.0), row(None, 1.0, "not converged: short")])
+    assert "+10.0 %" in text and "| - | 1 | - | not converged: short |" in text
+
+
+def test_unknown_suites_and_broken_ones_are_refused(tmp_path):
+    with pytest.raises(InputError, match="suite: 'densty' is unknown .* density"):
+        load_suite("densty", SUITES)
+    (tmp_path / "bad.yaml").write_text("preset: quick\nrows: [{system: A}]\n")
+    with pytest.raises(InputError, match=r"rows\.0\.recipe"):
+        load_suite("bad", tmp_path)
+
+
+def test_a_suite_runs_and_writes_table_and_plot(standin_library, tmp_path, monkeypatch):
+    settings = tiny(cutoff_nm=0.75)
+    settings = replace(settings, stages=settings.stages[:4])
+    monkeypatch.setattr(md, "preset", lambda name, **changes: replace(settings, preset=name, **changes))
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "suites" / "small.yaml").write_text(SMALL)
+    command = ["bench", "small", "--benchmarks", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    for _ in range(2):  # the second time the simulation is found done, and its row replaced
+        result = CliRunner().invoke(app, [*command, "--platform", "CPU"])
+        assert result.exit_code == 0, result.output
+        (found,) = json.loads((tmp_path / "results" / "small.json").read_text())
+    assert found["temperature_K"] == 310 and found["unit"] == "g/cm3"
+    assert 0.5 < found["value"] < 2.0
+    assert "| brine | 310 |" in (tmp_path / "results" / "small.md").read_text()
+    assert (tmp_path / "results" / "small.png").stat().st_size > 5000
+    refused = CliRunner().invoke(app, [*command, "--only", "water"])
+    assert refused.exit_code == 2 and "water is not in the suite" in refused.stderr
