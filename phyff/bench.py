@@ -91,21 +91,20 @@ def run_suite(
             f"choose from {', '.join(row.system for row in suite.rows)}."
         )
     path = results / f"{name}.json"
-    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
     for measured in suite.rows:
         if only and measured.system not in only:
             continue
         formulation, folder = measured.formulation(), runs / measured.system
         run_formulation(formulation, suite.preset, folder, platform, say)
         row = _row(measured, formulation, study(folder), suite.preset)
-        rows = [old for old in rows if not _same(old, row)] + [row]
+        rows = [old for old in _read(path) if not _same(old, row)] + [row]
         results.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(rows, indent=1) + "\n")
         say(
             f"{measured.system}: {row['value']} {row['unit']} ({row['verdict']}), "
             f"experiment {row['experiment']}"
         )
-    return rows
+    return _read(path)
 
 
 def scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -143,6 +142,11 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         )
     lines += ["", *(f"- {name.replace('_', ' ')}: {value:.3g}" for name, value in scores(rows).items())]
     return "\n".join(lines) + "\n"
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else []
+    return rows
 
 
 def _row(measured: Measurement, formulation: Formulation, result: Study, preset: str) -> dict[str, Any]:
