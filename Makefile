@@ -23,12 +23,13 @@ lint: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet torch==2.13.0 -c constraints.txt
 	$(BIN)/python -m pip install --quiet -e ".[test]" -c constraints.txt
-ifeq ($(shell command -v $(CXX)),)
-	@echo "No C++ compiler ($(CXX)): pair forces run on stock OpenMM, slower on CPUs."
-else
-	$(BIN)/python -m pip install --quiet ./phyff/native -c constraints.txt || \
-	  echo "The native kernel could not be built: pair forces run on stock OpenMM, slower on CPUs."
-endif
+	@command -v $(CXX) >/dev/null || [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null || \
+	  { echo "Installing g++ for the native kernel"; apt-get update -qq && apt-get install -y -qq g++; } || true
+	@if command -v $(CXX) >/dev/null && $(BIN)/python -m pip install --quiet ./phyff/native -c constraints.txt; then \
+	  echo "Pair forces: native kernel"; \
+	else \
+	  echo "Pair forces: stock OpenMM, slower on CPUs; the native kernel needs a C++ compiler (g++)."; \
+	fi
 	touch $@
 
 clean:
