@@ -28,7 +28,7 @@ RIDGE_SCALES = (0.1, 0.1, 0.2)
 """e, e bohr, e bohr^2: departures from MBIS that cost one unit."""
 MOMENT_WEIGHTS = (1.0, 0.01)
 """Of the molecular dipole (per e bohr) and quadrupole (per e bohr^2) against relative potential error."""
-SITE_RIDGE = 1e-6
+SITE_RIDGE = 5e-7
 LEAST_GAIN = 1e-4
 """Site groups that lower the relative potential error by less are not worth their cost."""
 SITE_EXCESS = 0.0098
@@ -488,8 +488,8 @@ def _out_of_plane(atoms: tuple[int, ...], weights: tuple[float, ...]) -> ChargeS
 _SITE_MAKERS: dict[str, tuple[SiteMaker, tuple[float, ...]]] = {
     "axial": (_axial, (-0.06, -0.04, -0.025, 0.02, 0.03, 0.045, 0.06)),
     "side pairs": (_side_pairs, (0.02, 0.03, 0.04, 0.05)),
-    "bisector": (_bisector, (-0.04, -0.02, 0.02, 0.035, 0.05, 0.055)),
-    "out-of-plane pairs": (_out_of_plane_pairs, (0.02, 0.03, 0.04, 0.05, 0.055)),
+    "bisector": (_bisector, (-0.04, -0.02, 0.02, 0.035, 0.05, 0.06)),
+    "out-of-plane pairs": (_out_of_plane_pairs, (0.02, 0.03, 0.04, 0.05, 0.06)),
     "threefold axis": (_threefold_axis, (-0.07, -0.05, -0.03, 0.03, 0.05, 0.07)),
     "pi pairs": (_pi_pairs, (0.02, 0.03, 0.05, 0.07)),
 }

@@ -22,6 +22,8 @@ PARTS = ("electrostatics", "exchange", "induction", "dispersion")
 MAX_ITERATIONS = 500
 DISPLACEMENT_TOLERANCE = 1e-9
 """nm; oscillators have converged when none moves more."""
+COLLAPSE_NM = 0.05
+"""An oscillator this far from its atom has fallen into a charge of another molecule (a liquid's move 0.02)."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def relaxed_displacements(cluster: Cluster) -> Tensor:
     """(K, 3) displacements, nm, with every oscillator in equilibrium (fixed point with Anderson mixing).
 
     Raises:
-        SimulationError: no convergence within MAX_ITERATIONS.
+        SimulationError: no convergence within MAX_ITERATIONS, or to a collapsed state.
     """
     frozen = Cluster(cluster.atoms.detach(), cluster.molecule, cluster.species, cluster.offsets)
     parents, _ = frozen.oscillators()
@@ -192,8 +194,12 @@ def relaxed_displacements(cluster: Cluster) -> Tensor:
         energy = oscillator_energy(frozen, trial)
         (gradient,) = torch.autograd.grad(energy, trial) if len(parents) else (d,)
         step = -gradient / DRUDE_FORCE_CONSTANT
-        if not len(parents) or float(step.abs().max()) < DISPLACEMENT_TOLERANCE:
+        if not len(parents):
             return d
+        if float(step.abs().max()) < DISPLACEMENT_TOLERANCE:
+            if float(d.norm(dim=1).max()) < COLLAPSE_NM:
+                return d
+            break
         history = [*history[-5:], (d, step)]
         d = _anderson(history)
     raise SimulationError(
