@@ -392,7 +392,7 @@ def optimise_job(spec: dict[str, Any]) -> dict[str, Any]:
         density = np.asarray(mf.make_rdm1())
         return float(mf.e_tot), nuclear_gradient(mf, spec["level"]["auxbasis"])
 
-    found = minimise(surface, start, gfn2_hessian(spec["elements"], start, spec["charge"]))
+    found = minimise(surface, start, spec["elements"])
     return {
         "xyz_bohr": rounded_geometry(found.xyz - found.xyz.mean(axis=0)),
         "energy_hartree": round(found.energy, 8),

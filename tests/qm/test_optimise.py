@@ -2,9 +2,14 @@
 
 import numpy as np
 import pytest
+from pyscf.data.elements import charge
+from tblite.interface import Calculator
 
 from phyff.qm.optimise import OptimisationError, minimise
 from phyff.qm.symmetry import complete_hessian, operations, unique_atoms
+from phyff.species.conformers import conformers
+from phyff.species.molecule import Molecule
+from phyff.units import BOHR_ANGSTROM
 
 METHANE = np.array([[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]]) * 1.2
 LENGTHS = np.linalg.norm(METHANE[:, None] - METHANE, axis=2)
@@ -37,14 +42,33 @@ def numerical_hessian(xyz):
 
 def test_a_distorted_geometry_relaxes_to_the_minimum_in_few_gradients():
     start = METHANE + 0.3 * np.random.default_rng(1).normal(size=METHANE.shape)
-    found = minimise(springs, start, 0.2 * np.eye(15))
+    found = minimise(springs, start, "CHHHH")
     assert np.abs(np.linalg.norm(found.xyz[:, None] - found.xyz, axis=2) - LENGTHS).max() < 4e-3
     assert found.evaluations < 30
 
 
 def test_a_geometry_that_does_not_settle_is_an_error():
     with pytest.raises(OptimisationError, match="not settled"):
-        minimise(springs, 2.0 * METHANE, 0.2 * np.eye(15), max_evaluations=3)
+        minimise(springs, 2.0 * METHANE, "CHHHH", max_evaluations=3)
+
+
+@pytest.mark.parametrize("smiles", ["CCOC(C)=O", "F[P-](F)(F)(F)(F)F", "CC#N"])
+def test_soft_torsions_octahedra_and_linear_molecules_settle(smiles):
+    """On GFN1-xTB from the GFN2-xTB conformer: methyl rotations of an ester took a Cartesian search over 80."""
+    molecule = Molecule.from_smiles(smiles)
+    numbers = np.array([charge(element) for element in molecule.elements])
+
+    def surface(xyz):
+        calculator = Calculator("GFN1-xTB", numbers, xyz, charge=float(molecule.charge))
+        calculator.set("verbosity", 0)
+        found = calculator.singlepoint()
+        return float(found.get("energy")), np.array(found.get("gradient"))
+
+    start = conformers(molecule, 1, 10.0)[0].xyz / BOHR_ANGSTROM
+    found = minimise(surface, start, molecule.elements)
+    assert found.evaluations < 40
+    assert np.abs(surface(found.xyz)[1]).max() < 1e-4
+    assert surface(found.xyz)[0] == pytest.approx(found.energy, abs=1e-9)
 
 
 def test_methane_has_24_operations_and_two_kinds_of_atoms():
