@@ -23,7 +23,7 @@ MAX_ITERATIONS = 500
 DISPLACEMENT_TOLERANCE = 1e-9
 """nm; oscillators have converged when none moves more."""
 COLLAPSE_NM = 0.05
-"""An oscillator this far from its atom has fallen into a charge of another molecule (a liquid's move 0.02)."""
+"""An oscillator this far from its atom has fallen into a charge of another molecule (in liquids: 0.02)."""
 
 
 @dataclass(frozen=True)

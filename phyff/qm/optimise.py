@@ -1,5 +1,5 @@
-"""Minimum of an expensive energy surface, by geomeTRIC in delocalised internal coordinates (Wang and Song 2016,
-doi 10.1063/1.4952956): soft torsions settle in tens of gradients. Atomic units.
+"""Minimum of an expensive energy surface, by geomeTRIC in delocalised internal coordinates (Wang and Song
+2016, doi 10.1063/1.4952956): soft torsions settle in tens of gradients. Atomic units.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def test_a_geometry_that_does_not_settle_is_an_error():
 
 @pytest.mark.parametrize("smiles", ["CCOC(C)=O", "F[P-](F)(F)(F)(F)F", "CC#N"])
 def test_soft_torsions_octahedra_and_linear_molecules_settle(smiles):
-    """On GFN1-xTB from the GFN2-xTB conformer: methyl rotations of an ester took a Cartesian search over 80."""
+    """On GFN1-xTB from the GFN2-xTB conformer; in Cartesian steps the methyls of an ester need over 80."""
     molecule = Molecule.from_smiles(smiles)
     numbers = np.array([charge(element) for element in molecule.elements])
 
