@@ -52,7 +52,7 @@ def _whole(out: Path) -> bool:
         whole &= good
     for replica in state["nvt"]["replicas"]:
         with DCDFile(str(out / replica["trajectory"])) as frames:
-            positions = np.array([frame.xyz for frame in frames])
+            positions = frames.readframes().xyz
         moved = np.abs(np.diff(positions, axis=0)).max(axis=(1, 2))
         good = len(positions) == replica["frames"] and bool(moved.min() > 0)
         good &= bool(moved.max() < 3 * np.median(moved))
