@@ -34,7 +34,6 @@ class Measurement(BaseModel):
     recipe: str | dict[str, Any]
     property: str
     experiment: float
-    uncertainty: float | None = None
     unit: str
     source: str
 

@@ -7,7 +7,8 @@ frequencies distributes the Casimir-Polder C6. C8 and C10 follow the ratios of S
 doi 10.1063/1.1676988). Atomic units.
 
 Hydrogens carry their own share: folded into their neighbours they leave 16 % of the point-to-point response
-(against 5 %), and dimers cut from liquid EC lose 8 % of their dispersion and 15 to 30 % of their induction.
+(against 5 %), and dimers cut from liquid EC lose 0.7 of 4.8 kJ/mol dispersion and 0.75 of 2.0 induction
+(against none and 0.37).
 """
 
 from __future__ import annotations
