@@ -20,8 +20,7 @@ from phyff.md.run import RunState
 from phyff.model.cluster import PARTS, Cluster, interaction_energy
 from phyff.model.parameters import ShortRange, species_tensors
 from phyff.openmm.forcefield import ForceField
-from phyff.qm.dimers import eda_job
-from phyff.qm.eda import NONLOCAL_GRID
+from phyff.qm.dimers import decomposition_key, eda_job
 from phyff.qm.executor import Job, run_jobs
 from phyff.qm.level import PHYFF_2026A
 from phyff.qm.store import RecordStore, read_record
@@ -60,7 +59,7 @@ def _jobs(run_dir: Path, number: int) -> list[Job]:
         if np.linalg.norm(a[:, None] - near[None], axis=2).min() < CONTACT_NM:
             pairs.append((first, a, second, near))
     chosen = np.random.default_rng(SEED).permutation(len(pairs))[:number]
-    level = {**PHYFF_2026A.density_key(), "nonlocal_grid": list(NONLOCAL_GRID)}
+    level = decomposition_key(PHYFF_2026A)
     jobs = []
     for k in chosen:
         first, a, second, b = pairs[k]

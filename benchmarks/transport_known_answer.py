@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from phyff.properties.onsager import salt_diffusion, transference
 from phyff.properties.trajectory import Production, Run, SpeciesInBox, barycentric
@@ -49,18 +50,25 @@ def synthetic_run() -> Run:
     return Run(Path("."), settings, tuple(species))
 
 
-def walk(rng: np.random.Generator, run: Run) -> Production:
-    """One trajectory."""
-    shared = rng.normal(size=(FRAMES, 2, 3)) * np.sqrt(FRAME_PS)
+def walk(rng: np.random.Generator, run: Run, frames: int = FRAMES, memory: float = 0.0) -> Production:
+    """One trajectory; memory: correlation of a step with the next, which leaves long-time slopes alone."""
+    shared = _steps(rng, (frames, 2, 3), memory) * np.sqrt(FRAME_PS)
     parts = []
     for s, diffusion, pull in zip(run.species, DIFFUSION, TOGETHER, strict=True):
-        steps = rng.normal(scale=np.sqrt(2.0 * diffusion * FRAME_PS), size=(FRAMES, s.count, 3))
+        steps = np.sqrt(2.0 * diffusion * FRAME_PS) * _steps(rng, (frames, s.count, 3), memory)
         steps += np.einsum("k,fkd->fd", pull, shared)[:, None, :]
         rattling = rng.normal(scale=RATTLING_NM, size=steps.shape)
         parts.append(np.cumsum(steps, axis=0) + rattling)
     centres = barycentric(run.species, np.concatenate(parts, axis=1))
     snapshots = np.zeros((1, centres.shape[1], 3), np.float32)
-    return Production(centres, snapshots, FRAMES, FRAME_PS, BOX_NM)
+    return Production(centres, snapshots, frames, FRAME_PS, BOX_NM)
+
+
+def _steps(rng: np.random.Generator, shape: tuple[int, ...], memory: float) -> Floats:
+    """Autoregressive steps whose sum grows like that of independent ones of unit variance."""
+    noise = rng.normal(size=shape)
+    noise[0] /= np.sqrt(1.0 - memory**2)
+    return (1.0 - memory) * lfilter([1.0], [1.0, -memory], noise, axis=0)
 
 
 def exact() -> dict[str, float]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 
+from phyff.md.driven import Driving
 from phyff.md.viscosity import shear_flow
 from phyff.properties.trajectory import Run
 from phyff.properties.viscosity import viscosity
@@ -58,9 +59,9 @@ def main() -> None:
         context.setVelocitiesToTemperature(2.0 * TEMPERATURE, 1)
         context.getIntegrator().step(10000)
         start = context.getState(positions=True, velocities=True)
-        amplitudes = [largest * share for share in (1 / 3, 2 / 3, 1.0)]
+        amplitudes = tuple(largest * share for share in (1 / 3, 2 / 3, 1.0))
         with tempfile.TemporaryDirectory() as folder:
-            shear_flow(system, integrator, start, Path(folder), ps, amplitudes, 10.0, "CPU")
+            shear_flow(system, integrator, start, Path(folder), Driving(ps, amplitudes, 10.0, "CPU"))
             found, flow = viscosity(Run(Path(folder), {}, ()))
         assert found is not None and flow is not None
         value, error = found.value / REDUCED_CP, found.error / REDUCED_CP

@@ -17,6 +17,7 @@ import openmm
 from openmm import app, unit
 
 from phyff.analyze import Conditions, analyze
+from phyff.md.driven import Driving
 from phyff.md.viscosity import shear_flow
 from phyff.openmm.platforms import platform_named, precision
 from phyff.properties import Property
@@ -76,9 +77,8 @@ def main() -> None:
         simulation.reporters.append(app.DCDReporter(str(folder / "md.dcd"), every))
         simulation.step(round(ps / STEP_PS))
         simulation.reporters.clear()
-        shear_flow(
-            system, integrator, start, folder, 0.6 * ps, (0.1, 0.2, 0.3), 5.0, platform.getName(), print
-        )
+        driving = Driving(0.6 * ps, (0.1, 0.2, 0.3), 5.0, platform.getName())
+        shear_flow(system, integrator, start, folder, driving)
         flow, _ = viscosity(Run(folder, {}, ()))
         assert flow is not None
         found = analyze(

@@ -8,65 +8,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy.stats import spearmanr
 
 from phyff.errors import InputError
 from phyff.formulation import Formulation
-from phyff.formulation.recipe import load_yaml
 from phyff.md.reporters import write_atomically
+from phyff.measurements import Measurement, Suite
 from phyff.openmm.platforms import processor
 from phyff.properties import Study, study
-from phyff.simulation import command_line, run_formulation
-
-
-class Measurement(BaseModel):
-    """One experimental number: the formulation it belongs to, the property's name in results.json, source."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    system: str
-    recipe: str | dict[str, Any]
-    property: str
-    experiment: float
-    unit: str
-    source: str
-
-    def formulation(self) -> Formulation:
-        """Raises InputError when the recipe makes no sense."""
-        return Formulation.parse(self.recipe)
-
-
-class Suite(BaseModel):
-    """Measurements, and the preset their simulations use."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    preset: str
-    rows: list[Measurement]
-
-
-def load_suite(name: str, folder: Path) -> Suite:
-    """Read folder/NAME.yaml.
-
-    Raises:
-        InputError: there is no such suite, or a field of it does not make sense.
-    """
-    path = folder / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
-        raise InputError(f"suite: {name!r} is unknown in {folder}; there are: {known}.")
-    try:
-        return Suite.model_validate(load_yaml(path.read_text()))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"suite {path}: {where}: {first['msg']}.") from error
+from phyff.side_by_side import room, simulate_side_by_side
+from phyff.simulation import command_line, prepare
 
 
 def run_suite(
@@ -76,12 +33,15 @@ def run_suite(
     runs: Path,
     results: Path,
     platform: str | None,
+    at_once: int | None,
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-    """Simulate the systems of a suite one after the other (all, or those in `only`) and write their rows.
+    """Simulate the systems of a suite (all, or those in `only`), and write the rows of each when it is done.
 
-    runs: one folder a system; a killed suite goes on there. Returns all rows of results/NAME.json.
-    Raises InputError for a system the suite does not have, and what a simulation raises.
+    runs: one folder a system; a killed suite goes on there. at_once: systems side by side, None for one a
+    core. Returns all rows of results/NAME.json.
+    Raises InputError for a system the suite does not have, and SimulationError, after the others are
+    finished, when some fail.
     """
     missing = set(only) - {row.system for row in suite.rows}
     if missing:
@@ -90,19 +50,26 @@ def run_suite(
             f"choose from {', '.join(row.system for row in suite.rows)}."
         )
     path = results / f"{name}.json"
+    systems: dict[str, list[Measurement]] = {}
     for measured in suite.rows:
-        if only and measured.system not in only:
-            continue
-        formulation, folder = measured.formulation(), runs / measured.system
-        run_formulation(formulation, suite.preset, folder, platform, say)
-        row = _row(measured, formulation, study(folder), suite.preset)
-        rows = [old for old in _read(path) if not _same(old, row)] + [row]
-        results.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(rows, indent=1) + "\n")
-        say(
-            f"{measured.system}: {row['value']} {row['unit']} ({row['verdict']}), "
-            f"experiment {row['experiment']}"
-        )
+        if not only or measured.system in only:
+            systems.setdefault(measured.system, []).append(measured)
+    formulations = [measured[0].formulation() for measured in systems.values()]
+    simulations = [
+        prepare(formulation, suite.preset, runs / system, platform, say)
+        for system, formulation in zip(systems, formulations, strict=True)
+    ]
+    results.mkdir(parents=True, exist_ok=True)
+    with closing(simulate_side_by_side(simulations, at_once or room(len(simulations)))) as finished:
+        for number in finished:
+            system = simulations[number].run_dir
+            found = study(system)
+            for measured in systems[system.name]:
+                row = _row(measured, formulations[number], found, suite.preset)
+                rows = [old for old in _read(path) if not _same(old, row)] + [row]
+                write_atomically(path, json.dumps(rows, indent=1) + "\n")
+                said = f"{row['value']} {row['unit']} ({row['verdict']})"
+                say(f"{row['system']}: {said}, experiment {row['experiment']}")
     return _read(path)
 
 

@@ -16,6 +16,7 @@ from phyff.formulation import Box, Formulation
 from phyff.md import PackedSpecies, pack
 from phyff.model.parameters import ShortRange
 from phyff.openmm.forcefield import ForceField
+from phyff.parallel import cores
 from phyff.qm.level import PHYFF_2026A, LevelOfTheory
 from phyff.qm.store import default_root, open_store
 from phyff.species import library
@@ -120,11 +121,6 @@ def fitted_species(
 def fingerprint(model: ShortRange) -> str:
     """Twelve hex digits that name the content of a short-range model."""
     return hashlib.sha256(model.model_dump_json().encode()).hexdigest()[:12]
-
-
-def cores() -> int:
-    """Processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def starting_box(forcefield: ForceField, box: Box, seed: int = 1) -> tuple[app.Topology, NDArray[np.float64]]:

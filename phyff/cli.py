@@ -14,6 +14,7 @@ from rich.table import Table
 
 import phyff
 from phyff.errors import InputError, PhyffError
+from phyff.parallel import PARSL_VARIABLE, use_cluster
 
 HEADLINE = ("density", "viscosity", "conductivity", "conductivity_nernst_einstein")
 
@@ -65,9 +66,21 @@ Recipe = Annotated[
 Out = Annotated[
     Path, typer.Option("--out", help="Folder for the results; made if needed.", show_default=False)
 ]
+RunDir = Annotated[
+    Path, typer.Argument(metavar="RUN_DIR", help="A folder that phyff run has written.", show_default=False)
+]
 Platform = Annotated[
     PlatformName | None,
     typer.Option("--platform", help="OpenMM platform; without it the fastest there is.", show_default=False),
+]
+Parsl = Annotated[
+    Path | None,
+    typer.Option(
+        "--parsl",
+        envvar=PARSL_VARIABLE,
+        help="A Parsl configuration: a Python file that defines `config`. Work goes to that cluster.",
+        show_default=False,
+    ),
 ]
 
 
@@ -104,6 +117,10 @@ def run(
         Preset, typer.Option(help="quick: minutes, 500 atoms; standard: hours; production: three replicas.")
     ] = Preset.quick,
     platform: Platform = None,
+    replicas: Annotated[
+        int, typer.Option(help="Independent replicas, side by side; results of all together, and of each.")
+    ] = 1,
+    parsl: Parsl = None,
 ) -> None:
     """Simulate a formulation: density, conductivity, diffusion, coordination.
 
@@ -111,11 +128,20 @@ def run(
     """
     from phyff.formulation import Formulation
     from phyff.properties import study, write_results
+    from phyff.replicas import check_replicas, run_replicas
     from phyff.report import write_report
     from phyff.simulation import run_formulation
 
-    run_formulation(Formulation.parse(recipe), preset.value, out, platform, _say)
-    result = study(out)
+    use_cluster(parsl)
+    formulation = Formulation.parse(recipe)
+    check_replicas(out, replicas)
+    if replicas == 1:
+        run_formulation(formulation, preset.value, out, platform, _say)
+        result = study(out)
+    else:
+        result = run_replicas(formulation, preset.value, replicas, out, platform, _say)
+        together = result.run.settings["provenance"]["replicas"]["aggregate_ns_per_day"]
+        typer.echo(f"{replicas} replicas, {together:g} ns/day together")
     results, report = write_results(out, result), write_report(out, result)
     _headline(json.loads(results.read_text()))
     typer.echo(f"All numbers: {results}\nReport:      {report}")
@@ -137,6 +163,7 @@ def build(
         int | None,
         typer.Option(min=1, help="Quantum chemistry processes; without it one a core.", show_default=False),
     ] = None,
+    parsl: Parsl = None,
 ) -> None:
     """Make a force field: forcefield.json, and for a recipe also system.xml and topology.pdb.
 
@@ -147,6 +174,7 @@ def build(
     from phyff.formulation import Formulation
     from phyff.simulation import check_folder, describe
 
+    use_cluster(parsl)
     subject = builder.read_source(source)
     if not isinstance(subject, Formulation):
         check_folder(out)
@@ -220,6 +248,7 @@ def train(
         bool, typer.Option("--fit-only", help="Fit the dimer records there are; compute no new ones.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes of the quantum chemistry.")] = 2,
+    parsl: Parsl = None,
 ) -> None:
     """Make the library anew from quantum data: species files and the short-range model of molecules/.
 
@@ -229,33 +258,70 @@ def train(
     from phyff.qm.level import PHYFF_2026A
     from phyff.species.library import library_directory
 
+    use_cluster(parsl)
     make_library(library_directory(), PHYFF_2026A, workers, fit_only, _say)
 
 
 @app.command()
 @reports_errors
 def viscosity(
-    run_dir: Annotated[
-        Path,
-        typer.Argument(metavar="RUN_DIR", help="A folder that phyff run has written.", show_default=False),
-    ],
+    run_dir: RunDir,
     ps: Annotated[float, typer.Option(help="Length in ps at each of three accelerations.")] = 500.0,
     platform: Platform = None,
 ) -> None:
-    """Compute the viscosity of a finished run by driving a flow, and write its results and report again."""
-    from phyff.md.viscosity import shear_flow_of_run
-    from phyff.openmm.forcefield import ForceField
-    from phyff.openmm.platforms import platform_named
-    from phyff.properties import study, write_results
-    from phyff.report import write_report
+    """Compute the viscosity of a finished run by driving a flow, and write its results and report again.
 
-    platform_named(platform)
-    forcefield = ForceField.load(run_dir / "forcefield.json")
-    shear_flow_of_run(forcefield, run_dir, ps, platform=platform, say=_say)
-    result = study(run_dir)
-    path = write_results(run_dir, result)
-    write_report(run_dir, result)
-    _headline(json.loads(path.read_text()), ("viscosity",))
+    Stopped or killed, the same command goes on; a larger --ps adds to what is there.
+    """
+    from phyff.md.driven import Driving
+    from phyff.md.viscosity import AMPLITUDES, shear_flow_of_run
+
+    shear_flow_of_run(
+        phyff.ForceField.load(run_dir / "forcefield.json"),
+        run_dir,
+        Driving(ps, AMPLITUDES, platform=platform),
+    )
+    _write_again(run_dir, ("viscosity",))
+
+
+@app.command()
+@reports_errors
+def field(
+    run_dir: RunDir,
+    ps: Annotated[float, typer.Option(help="Length in ps at each of three fields.")] = 500.0,
+    platform: Platform = None,
+) -> None:
+    """Compute the conductivity of a finished run in electric fields, and write its results and report again.
+
+    Stopped or killed, the same command goes on; a larger --ps adds to what is there.
+    """
+    from phyff.md.driven import Driving
+    from phyff.md.field import FIELDS, drift_of_run
+
+    drift_of_run(
+        phyff.ForceField.load(run_dir / "forcefield.json"), run_dir, Driving(ps, FIELDS, platform=platform)
+    )
+    _write_again(run_dir, ("conductivity_field", "conductivity", "conductivity_green_kubo"))
+
+
+@app.command()
+@reports_errors
+def vapour(
+    run_dir: RunDir,
+    ps: Annotated[float, typer.Option(help="Length in ps.")] = 500.0,
+    platform: Platform = None,
+) -> None:
+    """Compute the heat of vaporisation of a finished run of a pure liquid, from one molecule in vacuum.
+
+    Writes the run's results and report again. Stopped or killed, the same command goes on; a larger --ps adds
+    to what is there.
+    """
+    from phyff.md.driven import Driving
+    from phyff.md.vapour import vapour_of_run
+
+    forcefield = phyff.ForceField.load(run_dir / "forcefield.json")
+    vapour_of_run(forcefield, run_dir, Driving(ps, platform=platform))
+    _write_again(run_dir, ("heat_of_vaporisation", "density"))
 
 
 @app.command()
@@ -351,15 +417,22 @@ def bench(
         "benchmarks"
     ),
     platform: Platform = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Simulations side by side; without it one a core.", show_default=False),
+    ] = None,
+    parsl: Parsl = None,
 ) -> None:
     """Simulate a suite of formulations with measured values, and write how far off the simulations are.
 
     Writes results/SUITE.json, .md (table, scores) and .png (parity plot). Stopped, it goes on where it was.
     """
-    from phyff.bench import load_suite, run_suite, table
+    from phyff.bench import run_suite, table
     from phyff.md.reporters import write_atomically
+    from phyff.measurements import load_suite
     from phyff.report.parity import save_parity
 
+    use_cluster(parsl)
     rows = run_suite(
         suite,
         load_suite(suite, folder / "suites"),
@@ -367,6 +440,7 @@ def bench(
         runs / suite,
         folder / "results",
         platform,
+        workers,
         _say,
     )
     write_atomically(folder / "results" / f"{suite}.md", table(rows))
@@ -381,12 +455,22 @@ def info(
         str | None,
         typer.Argument(metavar="[NAME]", help="A species: EC, PF6-, 'COC(=O)OC'.", show_default=False),
     ] = None,
+    partner: Annotated[
+        str | None,
+        typer.Argument(metavar="[PARTNER]", help="A second species: their dimers.", show_default=False),
+    ] = None,
 ) -> None:
-    """List the species of the library, or show one: quality figures and where its numbers come from."""
+    """List the species of the library, or show one: quality figures and where its numbers come from.
+
+    With two names, show how far the model is from the quantum chemistry of their dimers (kJ/mol, Å). All
+    species and pairs, with plots: `python benchmarks/physics.py`.
+    """
     if name is None:
         _show_library()
-    else:
+    elif partner is None:
         _show_species(name)
+    else:
+        _show_pair(name, partner)
 
 
 def _show_library() -> None:
@@ -418,17 +502,12 @@ def _show_library() -> None:
 
 
 def _show_species(name: str) -> None:
+    from phyff.report.physics import Library, stored_table
     from phyff.report.tables import flatten
     from phyff.species import library
     from phyff.species.parameters import SpeciesParameters
 
-    found, smiles = library.find(name)
-    file = library.library_file(found)
-    if file is None:
-        raise InputError(
-            f"name: {found} ({smiles}) is not in the library; "
-            f"make it with: phyff build {shlex.quote(smiles)} --out DIR."
-        )
+    file = _library_file(name)
     species = SpeciesParameters.load(file)
     console = Console()
     console.print(f"{species.name}  {library.title(species.name)}  {species.smiles}", highlight=False)
@@ -437,7 +516,60 @@ def _show_species(name: str) -> None:
         for row in flatten(content):
             table.add_row(*row)
         console.print(table)
+    whole = Library.load(library.library_directory())
+    header, rows = stored_table(whole, species.name)
+    if rows:
+        _print_table(
+            "Dimers of the fit: rms error where they attract, kJ/mol, held-out scans (all scans)",
+            header,
+            rows,
+        )
+    for note in whole.short_range.leans_on(species):
+        console.print(note, highlight=False)
     console.print(f"File: {file}", highlight=False, soft_wrap=True)
+
+
+def _show_pair(name: str, partner: str) -> None:
+    from phyff.report.physics import Library, correlation_table, error_table, point_table
+    from phyff.species import library
+
+    names = (_library_file(name).stem, _library_file(partner).stem)
+    pairs = Library.load(library.library_directory()).pair_classes(names)
+    _print_table("Attractive dimers: rms error, held-out scans (all scans)", *error_table(pairs, True))
+    _print_table("All dimers: rms error, held-out scans (all scans)", *error_table(pairs, False))
+    _print_table("Correlation of component errors", *correlation_table(pairs))
+    _print_table("Model / quantum chemistry", *point_table(pairs[0]))
+
+
+def _library_file(name: str) -> Path:
+    from phyff.species import library
+
+    found, smiles = library.find(name)
+    file = library.library_file(found)
+    if file is None:
+        raise InputError(
+            f"name: {found} ({smiles}) is not in the library; "
+            f"make it with: phyff build {shlex.quote(smiles)} --out DIR."
+        )
+    return file
+
+
+def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(*header, title=title, title_justify="left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _write_again(run_dir: Path, names: Sequence[str]) -> None:
+    """Results and report of a run that has new data, and the named properties on the screen."""
+    from phyff.properties import study, write_results
+    from phyff.report import write_report
+
+    result = study(run_dir)
+    path = write_results(run_dir, result)
+    write_report(run_dir, result)
+    _headline(json.loads(path.read_text()), names)
 
 
 def _headline(results: dict[str, Any], names: Sequence[str] = HEADLINE) -> None:

@@ -12,6 +12,8 @@ from phyff.errors import InputError
 from phyff.formulation import Box, Formulation
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.platforms import platform_named
+from phyff.parallel import on_cluster
+from phyff.side_by_side import Simulation, simulate_side_by_side
 
 
 def run_formulation(
@@ -27,6 +29,26 @@ def run_formulation(
         InputError: the formulation does not fit the preset, the platform is missing, `out` is a file.
         SimulationError: the simulation failed; the last good state stays in `out`.
     """
+    simulation = prepare(formulation, preset, out, platform, say)
+    if on_cluster():
+        for _ in simulate_side_by_side([simulation], 1):
+            pass
+    else:
+        simulation.run()
+
+
+def prepare(
+    formulation: Formulation,
+    preset: str,
+    out: Path,
+    platform: str | None,
+    say: Callable[[str], None],
+) -> Simulation:
+    """The simulation of a formulation, its force field built where it is not in the library.
+
+    Raises:
+        InputError: the formulation does not fit the preset, the platform is missing, `out` is a file.
+    """
     settings = md.preset(
         preset, temperature_K=formulation.temperature_K, pressure_bar=formulation.pressure_bar
     )
@@ -35,14 +57,14 @@ def run_formulation(
     check_folder(out)
     describe(formulation, box, say)
     forcefield = builder.force_field(formulation.species, out / builder.SPECIES_FOLDER, say=say)
-    md.simulate(
+    return Simulation(
         forcefield,
-        [(name, count) for name, _, count in box.counts],
+        tuple((name, count) for name, _, count in box.counts),
         box.density,
         settings,
         out,
         platform,
-        about=_about(formulation, box, forcefield),
+        _about(formulation, box, forcefield),
     )
 
 

@@ -5,14 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from standin import tiny
+from standin import COUNTS, DENSITY, StandIn, tiny
 from typer.testing import CliRunner
 
-from phyff import md
-from phyff.bench import load_suite, scores, table
+from phyff import bench, md
+from phyff.bench import scores, table
 from phyff.cli import app
-from phyff.errors import InputError
+from phyff.errors import InputError, SimulationError
 from phyff.md import PRESETS
+from phyff.measurements import Measurement, Suite, load_suite
+from phyff.side_by_side import Simulation
 
 SUITES = Path(__file__).parent.parent / "benchmarks" / "suites"
 SMALL = """
@@ -84,3 +86,21 @@ def test_a_suite_runs_and_writes_table_and_plot(standin_library, tmp_path, monke
     assert (tmp_path / "results" / "small.png").stat().st_size > 5000
     refused = CliRunner().invoke(app, [*command, "--only", "water"])
     assert refused.exit_code == 2 and "water is not in the suite" in refused.stderr
+
+
+def test_systems_run_side_by_side_and_a_failing_one_keeps_no_other_from_its_row(tmp_path, monkeypatch):
+    settings = tiny()
+    settings = replace(settings, stages=settings.stages[:4])
+
+    def prepare(formulation, preset, out, platform, say):
+        forcefield = StandIn(fragile=7) if out.name == "bad" else StandIn()
+        return Simulation(forcefield, tuple(COUNTS), DENSITY, settings, out, "CPU", md.About(out.name))
+
+    monkeypatch.setattr(bench, "prepare", prepare)
+    common = {"recipe": "EC", "property": "density", "experiment": 1.0, "unit": "g/cm3", "source": "none"}
+    rows = [Measurement(system=name, **common) for name in ("good", "bad", "too")]
+    suite, folder = Suite(preset="tiny", rows=rows), tmp_path / "results"
+    with pytest.raises(SimulationError, match=r"^bad: stage warmup failed"):
+        bench.run_suite("small", suite, [], tmp_path / "runs", folder, None, 3, lambda line: None)
+    found = json.loads((folder / "small.json").read_text())
+    assert sorted(row["system"] for row in found) == ["good", "too"]

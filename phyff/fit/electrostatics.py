@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -28,11 +29,13 @@ RIDGE_SCALES = (0.1, 0.1, 0.2)
 """e, e bohr, e bohr^2: departures from MBIS that cost one unit."""
 MOMENT_WEIGHTS = (1.0, 0.01)
 """Of the molecular dipole (per e bohr) and quadrupole (per e bohr^2) against relative potential error."""
-SITE_RIDGE = 5e-7
+SITE_RIDGE = 2e-6
 LEAST_GAIN = 1e-4
 """Site groups that lower the relative potential error by less are not worth their cost."""
 SITE_EXCESS = 0.0098
 """Sites are added until their relative potential error is within this of the rank-2 multipoles'."""
+SITE_WORTH = 0.001
+"""Once SITE_EXCESS is met, sites are added while each lowers the relative potential error by this much."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +56,29 @@ def fit_electrostatics(
         FitError: no set of sites reproduces the potential.
     """
     frames = local_frames(molecule)
-    mbis = {
-        rank: _multipole_errors(molecule, frames, densities, weights, rank, refine=False)[1]
-        for rank in (0, 1, 2)
-    }
-    refined = {
-        rank: _multipole_errors(molecule, frames, densities, weights, rank, refine=True) for rank in (0, 1, 2)
-    }
-    multipoles, rank_two_error, moments = refined[2]
-    charges, site_error, site_moments = _fit_sites(molecule, densities, weights, multipoles, rank_two_error)
+    mbis, refined = (
+        [_fit_multipoles(molecule, frames, densities, weights, rank, refine) for rank in (0, 1, 2)]
+        for refine in (False, True)
+    )
+    best = refined[2]
+    search = _SiteSearch(molecule, densities, weights, best.parameters)
+    charges, site_error, site_moments = search.charges(search.run(best.potential_error + SITE_EXCESS))
+    if site_error > 0.5:
+        raise FitError(
+            f"The charges of {molecule.smiles} miss its electrostatic potential by {site_error:.0%}."
+        )
     quality = {
-        **{f"esp_relative_rms_mbis_rank{rank}": mbis[rank] for rank in mbis},
-        **{f"esp_relative_rms_rank{rank}": refined[rank][1] for rank in refined},
+        **{f"esp_relative_rms_mbis_rank{rank}": fit.potential_error for rank, fit in enumerate(mbis)},
+        **{f"esp_relative_rms_rank{rank}": fit.potential_error for rank, fit in enumerate(refined)},
         "esp_relative_rms_drude": site_error,
-        "dipole_error_D": moments[0],
-        "quadrupole_error_e_nm2": moments[1],
+        "dipole_error_D": best.moment_errors[0],
+        "quadrupole_error_e_nm2": best.moment_errors[1],
         "drude_dipole_error_D": site_moments[0],
         "drude_quadrupole_error_e_nm2": site_moments[1],
         "dipole_qm_D": float(np.linalg.norm(densities[0].dipole)) * BOHR_NM / DEBYE_E_NM,
         "sites": len(charges.sites),
     }
-    return ElectrostaticFit(multipoles, charges, quality)
+    return ElectrostaticFit(best.parameters, charges, quality)
 
 
 @dataclass(frozen=True)
@@ -149,14 +154,23 @@ def _to_laboratory(component: _Component, frame: LocalFrame, xyz: np.ndarray) ->
     return sign * axes.T @ component.tensor @ axes
 
 
-def _multipole_errors(
+@dataclass(frozen=True)
+class _FittedMultipoles:
+    """Local-frame tensors and what they miss."""
+
+    parameters: Multipoles
+    potential_error: float
+    moment_errors: tuple[float, float]
+
+
+def _fit_multipoles(
     molecule: Molecule,
     frames: Sequence[LocalFrame],
     densities: Sequence[MonomerDensity],
     weights: Sequence[float] | np.ndarray,
     rank: int,
     refine: bool,
-) -> tuple[Multipoles, float, tuple[float, float]]:
+) -> _FittedMultipoles:
     unknowns = _Unknowns.of(molecule, frames, rank)
     prior = np.sum(
         [
@@ -177,7 +191,7 @@ def _multipole_errors(
     )
     values = _restrained(designs, densities, weights, prior, ridge, counts, float(molecule.charge))
     error, moments = _errors(designs, densities, weights, values)
-    return _as_multipoles(molecule, frames, unknowns, values), error, moments
+    return _FittedMultipoles(_as_multipoles(molecule, frames, unknowns, values), error, moments)
 
 
 def _mbis_value(
@@ -198,6 +212,10 @@ class _Design:
     potential: np.ndarray
     dipole: np.ndarray
     quadrupole: np.ndarray
+
+    def columns(self, chosen: Sequence[int]) -> _Design:
+        """The maps of some of the parameters."""
+        return _Design(*(part[:, chosen] for part in (self.potential, self.dipole, self.quadrupole)))
 
 
 def _design(unknowns: _Unknowns, frames: Sequence[LocalFrame], density: MonomerDensity) -> _Design:
@@ -298,84 +316,157 @@ def _summing_to(charges: np.ndarray, total: float) -> list[float]:
 
 @dataclass(frozen=True)
 class _SiteGroup:
-    """Equivalent off-atom sites that share one charge."""
+    """Equivalent places of charge: the atoms of a class, or off-atom sites."""
 
     name: str
     sites: tuple[ChargeSite, ...]
+    atoms: tuple[int, ...] = ()
+
+    def positions(self, xyz: np.ndarray) -> np.ndarray:
+        """(n, 3) bohr in a geometry (N, 3) bohr."""
+        if self.atoms:
+            return np.asarray(xyz[list(self.atoms)])
+        return np.asarray(site_positions(self.sites, torch.tensor(xyz * BOHR_NM)).numpy() / BOHR_NM)
+
+    def __len__(self) -> int:
+        return len(self.atoms or self.sites)
 
 
-def _fit_sites(
-    molecule: Molecule,
-    densities: Sequence[MonomerDensity],
-    weights: Sequence[float] | np.ndarray,
-    multipoles: Multipoles,
-    target: float,
-) -> tuple[DrudeCharges, float, tuple[float, float]]:
-    """Greedy choice of the cheapest sufficient site groups: stops within SITE_EXCESS of the multipoles."""
-    chosen: list[_SiteGroup] = []
-    candidates = _candidates(molecule, densities[0].xyz * BOHR_NM)
+@dataclass(frozen=True)
+class _Squares:
+    """A weighted sum of squares |A p - b|^2 as its normal equations."""
 
-    def fit(groups: Sequence[_SiteGroup]) -> tuple[DrudeCharges, float, tuple[float, float]]:
-        return _charges_for(molecule, densities, weights, multipoles, groups)
+    matrix: np.ndarray
+    vector: np.ndarray
+    constant: float
 
-    best = fit(chosen)
-    while best[1] > target + SITE_EXCESS:
-        free = [group for group in candidates if group.name not in {c.name for c in chosen}]
-        trials = [(group, fit([*chosen, group])) for group in free]
-        if not trials:
-            break
-        group, trial = max(trials, key=lambda t: (best[1] - t[1][1]) / len(t[0].sites) ** 0.5)
-        if best[1] - trial[1] < LEAST_GAIN:
-            break
-        chosen, best = [*chosen, group], trial
-        for k, placed in enumerate(chosen):  # the others may now sit better elsewhere
+    @classmethod
+    def of(
+        cls, rows: Sequence[np.ndarray], targets: Sequence[np.ndarray], weights: Sequence[float]
+    ) -> _Squares:
+        """Of a block of rows and its target for each conformer."""
+        blocks = list(zip(rows, targets, weights, strict=True))
+        return cls(
+            np.sum([w * a.T @ a for a, _, w in blocks], axis=0),
+            np.sum([w * a.T @ b for a, b, w in blocks], axis=0),
+            float(sum(w * (b @ b) for _, b, w in blocks)),
+        )
+
+    def relative_error(self, columns: Sequence[int], values: np.ndarray) -> float:
+        """Root of the sum over its value without any parameters, for the values of some parameters."""
+        matrix, vector = self.matrix[np.ix_(columns, columns)], self.vector[columns]
+        square = values @ matrix @ values - 2.0 * values @ vector + self.constant
+        return float(np.sqrt(max(square, 0.0) / self.constant))
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """Site groups, the charges of the atom classes and of them, and the potential error these leave."""
+
+    groups: list[int]
+    values: np.ndarray
+    error: float
+
+
+class _SiteSearch:
+    """Which off-atom sites, and what charges, carry the electrostatic potential of a species."""
+
+    def __init__(
+        self,
+        molecule: Molecule,
+        densities: Sequence[MonomerDensity],
+        weights: Sequence[float] | np.ndarray,
+        multipoles: Multipoles,
+    ) -> None:
+        self.molecule, self.densities, self.weights = molecule, densities, weights
+        labels = sorted(set(molecule.symmetry_classes))
+        members = [
+            tuple(i for i, s in enumerate(molecule.symmetry_classes) if s == label) for label in labels
+        ]
+        self.atoms = [_SiteGroup(f"class {k}", (), own) for k, own in zip(labels, members, strict=True)]
+        self.groups = [*self.atoms, *_candidates(molecule, densities[0].xyz * BOHR_NM)]
+        self.designs = [_charge_design(self.groups, d) for d in densities]
+        self.counts = np.array([len(group) for group in self.groups], dtype=float)
+        prior = np.zeros(len(self.groups))
+        prior[: len(members)] = [multipoles.charges[own[0]] for own in members]
+        ridge = SITE_RIDGE * self.counts / RIDGE_SCALES[0] ** 2
+        square = [w / float(d.esp_values @ d.esp_values) for d, w in zip(densities, weights, strict=True)]
+        self.potential = _Squares.of(
+            [d.potential for d in self.designs], [d.esp_values for d in densities], square
+        )
+        dipole = _Squares.of([d.dipole for d in self.designs], [d.dipole for d in densities], square)
+        quadrupole = _Squares.of(
+            [d.quadrupole for d in self.designs], [d.quadrupole.ravel() for d in densities], square
+        )
+        parts = [(1.0, self.potential), *zip(np.square(MOMENT_WEIGHTS), (dipole, quadrupole), strict=True)]
+        self.matrix = np.diag(ridge) + np.sum([w * part.matrix for w, part in parts], axis=0)
+        self.vector = ridge * prior + np.sum([w * part.vector for w, part in parts], axis=0)
+
+    def run(self, goal: float) -> _Trial:
+        """Greedy choice of site groups: what brings the potential within `goal`, then what still pays."""
+        best = self.fit([])
+        while True:
+            taken = {self.groups[k].name for k in best.groups}
+            free = [k for k in range(len(self.atoms), len(self.groups)) if self.groups[k].name not in taken]
+            if not free:
+                break
+            enough = best.error <= goal
+            cost = self.counts if enough else self.counts**0.5
+            trials = [self.fit([*best.groups, k]) for k in free]
+            gain, trial = max(
+                (((best.error - t.error) / cost[t.groups[-1]], t) for t in trials), key=lambda pair: pair[0]
+            )
+            if gain < (SITE_WORTH if enough else LEAST_GAIN):
+                break
+            best = self._settled(trial)
+        for k in sorted(best.groups, key=lambda k: -self.counts[k]):  # a later group may have made it idle
+            without = self._settled(self.fit([other for other in best.groups if other != k]))
+            loss = (without.error - best.error) / self.counts[k]
+            if without.error <= goal and loss < SITE_WORTH:
+                best = without
+        return best
+
+    def fit(self, sites: Sequence[int]) -> _Trial:
+        """Best charges of the atoms and the given site groups."""
+        columns = [*range(len(self.atoms)), *sites]
+        n = len(columns)
+        kkt = np.zeros((n + 1, n + 1))
+        kkt[:n, :n] = self.matrix[np.ix_(columns, columns)]
+        kkt[:n, n] = kkt[n, :n] = self.counts[columns]
+        values = np.linalg.solve(kkt, np.append(self.vector[columns], float(self.molecule.charge)))[:n]
+        return _Trial(list(sites), values, self.potential.relative_error(columns, values))
+
+    def _settled(self, trial: _Trial) -> _Trial:
+        """Each group in turn moved to where it serves best."""
+        for slot in range(len(trial.groups)):
+            name = self.groups[trial.groups[slot]].name
             moves = [
-                [*chosen[:k], other, *chosen[k + 1 :]] for other in candidates if other.name == placed.name
+                self.fit([*trial.groups[:slot], k, *trial.groups[slot + 1 :]])
+                for k in range(len(self.atoms), len(self.groups))
+                if self.groups[k].name == name
             ]
-            moved = min(moves, key=lambda groups: fit(groups)[1])
-            chosen, best = moved, fit(moved)
-    charges, error, moments = best
-    if error > 0.5:
-        raise FitError(f"The charges of {molecule.smiles} miss its electrostatic potential by {error:.0%}.")
-    return charges, error, moments
+            trial = min(moves, key=lambda t: t.error)
+        return trial
+
+    def charges(self, trial: _Trial) -> tuple[DrudeCharges, float, tuple[float, float]]:
+        """The charges of a trial as parameters, the error of their potential and of their moments."""
+        columns = [*range(len(self.atoms)), *trial.groups]
+        designs = [design.columns(columns) for design in self.designs]
+        error, moments = _errors(designs, self.densities, self.weights, trial.values)
+        atoms = np.zeros(self.molecule.n_atoms)
+        for value, own in zip(trial.values, self.atoms, strict=False):
+            atoms[list(own.atoms)] = value
+        sites = tuple(
+            site.model_copy(update={"charge": round(float(value), 9)})
+            for value, k in zip(trial.values[len(self.atoms) :], trial.groups, strict=True)
+            for site in self.groups[k].sites
+        )
+        charged = _summing_to(atoms, self.molecule.charge - sum(s.charge for s in sites))
+        return DrudeCharges(atoms=tuple(charged), sites=sites), error, moments
 
 
-def _charges_for(
-    molecule: Molecule,
-    densities: Sequence[MonomerDensity],
-    weights: Sequence[float] | np.ndarray,
-    multipoles: Multipoles,
-    groups: Sequence[_SiteGroup],
-) -> tuple[DrudeCharges, float, tuple[float, float]]:
-    """Charges of atoms and of the given site groups, with their errors."""
-    labels = sorted(set(molecule.symmetry_classes))
-    members = [[i for i, s in enumerate(molecule.symmetry_classes) if s == label] for label in labels]
-    designs = [_charge_design(members, groups, d) for d in densities]
-    sizes = [len(m) for m in members] + [len(g.sites) for g in groups]
-    prior = np.array([multipoles.charges[m[0]] for m in members] + [0.0] * len(groups))
-    ridge = np.sqrt(SITE_RIDGE * np.array(sizes)) / RIDGE_SCALES[0]
-    values = _restrained(
-        designs, densities, weights, prior, ridge, np.array(sizes, dtype=float), float(molecule.charge)
-    )
-    error, moments = _errors(designs, densities, weights, values)
-    atoms = np.zeros(molecule.n_atoms)
-    for value, own in zip(values, members, strict=False):
-        atoms[own] = value
-    sites = tuple(
-        site.model_copy(update={"charge": round(float(value), 9)})
-        for value, group in zip(values[len(members) :], groups, strict=True)
-        for site in group.sites
-    )
-    charged = _summing_to(atoms, molecule.charge - sum(s.charge for s in sites))
-    return DrudeCharges(atoms=tuple(charged), sites=sites), error, moments
-
-
-def _charge_design(
-    members: Sequence[Sequence[int]], groups: Sequence[_SiteGroup], density: MonomerDensity
-) -> _Design:
-    xyz = torch.tensor(density.xyz * BOHR_NM)
-    places = [density.xyz[list(m)] for m in members]
-    places += [site_positions(group.sites, xyz).numpy() / BOHR_NM for group in groups]
+def _charge_design(groups: Sequence[_SiteGroup], density: MonomerDensity) -> _Design:
+    places = [group.positions(density.xyz) for group in groups]
     potential = [(1.0 / np.linalg.norm(density.esp_points[:, None] - p[None], axis=2)).sum(1) for p in places]
     dipole = [p.sum(0) for p in places]
     quadrupole = [_traceless(p.T @ p).ravel() for p in places]
@@ -387,7 +478,7 @@ SiteMaker = Callable[[Molecule, int, np.ndarray, float], list[ChargeSite]]
 
 
 def _candidates(molecule: Molecule, xyz: np.ndarray) -> list[_SiteGroup]:
-    """Places where off-atom charge may help: along bonds of terminal atoms, lone pairs, above planar centres,
+    """Places where off-atom charge may help: along bonds, lone pairs, axes of groups, above planar centres,
     each at several distances from its atom."""
     groups = []
     for label in sorted(set(molecule.symmetry_classes)):
@@ -463,15 +554,32 @@ def _pi_pairs(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -
     return [_out_of_plane((atom, *bonded[:2]), (0.0, 0.0, sign * height)) for sign in (1.0, -1.0)]
 
 
-def _threefold_axis(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -> list[ChargeSite]:
-    """On the axis of a methyl-like atom, away from its different neighbour (distance > 0) or towards it."""
+def _along_bond(
+    molecule: Molecule, atom: int, xyz: np.ndarray, distance: float, rank: int
+) -> list[ChargeSite]:
+    """On the bonds of an inner atom to its heavy neighbours of the `rank`-th class, beyond it
+    (distance > 0) or inside."""
+    bonded, classes = molecule.neighbours(atom), molecule.symmetry_classes
+    heavy = sorted({classes[k] for k in bonded if molecule.elements[k] != "H"})
+    if len(bonded) < 2 or rank >= len(heavy):
+        return []
+    sites = []
+    for k in bonded:
+        if classes[k] == heavy[rank]:
+            a = distance / float(np.linalg.norm(xyz[atom] - xyz[k]))
+            sites.append(_average((atom, k), (1 + a, -a)))
+    return sites
+
+
+def _twofold_axis(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -> list[ChargeSite]:
+    """Between the two equal neighbours of a CH2- or SO2-like atom (distance < 0) or behind it."""
     bonded = molecule.neighbours(atom)
     classes = [molecule.symmetry_classes[k] for k in bonded]
-    single = [k for k, label in zip(bonded, classes, strict=True) if classes.count(label) == 1]
-    if len(bonded) != 4 or len(single) != 1 or len(set(classes)) != 2:
+    pair = [k for k, label in zip(bonded, classes, strict=True) if classes.count(label) == 2]
+    if len(bonded) != 4 or len(pair) != 2:
         return []
-    a = distance / float(np.linalg.norm(xyz[atom] - xyz[single[0]]))
-    return [_average((atom, single[0]), (1 + a, -a))]
+    a = distance / float(np.linalg.norm(2 * xyz[atom] - xyz[pair[0]] - xyz[pair[1]]))
+    return [_average((atom, *pair), (1 + 2 * a, -a, -a))]
 
 
 def _average(atoms: tuple[int, ...], weights: tuple[float, ...]) -> ChargeSite:
@@ -490,7 +598,10 @@ _SITE_MAKERS: dict[str, tuple[SiteMaker, tuple[float, ...]]] = {
     "side pairs": (_side_pairs, (0.02, 0.03, 0.04, 0.05)),
     "bisector": (_bisector, (-0.04, -0.02, 0.02, 0.035, 0.05, 0.06)),
     "out-of-plane pairs": (_out_of_plane_pairs, (0.02, 0.03, 0.04, 0.05, 0.06)),
-    "threefold axis": (_threefold_axis, (-0.07, -0.05, -0.03, 0.03, 0.05, 0.07)),
+    **{
+        f"bond {k}": (partial(_along_bond, rank=k), (-0.06, -0.04, -0.02, 0.02, 0.04, 0.06)) for k in range(3)
+    },
+    "twofold axis": (_twofold_axis, (-0.06, -0.04, -0.02, 0.02, 0.04, 0.06)),
     "pi pairs": (_pi_pairs, (0.02, 0.03, 0.05, 0.07)),
 }
 """Kinds of sites and their distances from the atom, nm."""

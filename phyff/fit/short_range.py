@@ -111,7 +111,7 @@ def fit_short_range(
         for name, s in species.items()
     }
     rows = [_row(point, tensors, index) for point in points]
-    held_out = [_is_held_out(point.scan) for point in points]
+    held_out = [is_held_out(point.scan) for point in points]
     trial = _solve([row for row, out in zip(rows, held_out, strict=True) if not out], len(labels))
     final = _solve(rows, len(labels))
     counts = [
@@ -335,7 +335,8 @@ def _is_bare_cation(species: SpeciesTensors) -> bool:
     return len(species.widths) == 1 and float(species.charges.sum()) > 0
 
 
-def _is_held_out(scan: str) -> bool:
+def is_held_out(scan: str) -> bool:
+    """Whether the trial fit leaves a scan out: every third of a pair does."""
     return int(scan.rsplit("#", 1)[1]) % 3 == 2
 
 

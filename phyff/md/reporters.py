@@ -38,15 +38,15 @@ def write_atomically(path: Path, text: str) -> None:
         os.close(folder)
 
 
-class ThermoLog:
-    """CSV of thermodynamic rows (LOG_COLUMNS), opened with exactly `rows` rows kept.
+class RowLog:
+    """CSV that grows row by row, opened with exactly `rows` rows kept.
 
     Raises SimulationError when the file holds fewer rows than the checkpoint says were written.
     """
 
-    def __init__(self, path: Path, rows: int) -> None:
+    def __init__(self, path: Path, columns: str, rows: int) -> None:
         if rows == 0:
-            path.write_text(LOG_COLUMNS + "\n")
+            path.write_text(columns + "\n")
         lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if len(lines) < rows + 1 or not lines[rows].endswith(b"\n"):
             raise SimulationError(
@@ -56,6 +56,25 @@ class ThermoLog:
         self._file: BinaryIO = path.open("r+b", buffering=0)
         self._file.truncate(sum(map(len, lines[: rows + 1])))
         self._file.seek(0, os.SEEK_END)
+
+    def append(self, row: str) -> None:
+        """Append one row."""
+        self._file.write(row.encode() + b"\n")
+
+    def sync(self) -> None:
+        """Force the rows to disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class ThermoLog(RowLog):
+    """RowLog of thermodynamic rows (LOG_COLUMNS)."""
+
+    def __init__(self, path: Path, rows: int) -> None:
+        super().__init__(path, LOG_COLUMNS, rows)
 
     def write(
         self,
@@ -68,16 +87,7 @@ class ThermoLog:
     ) -> None:
         """Append one row: ps, g/cm3, nm3, kJ/mol, K, K."""
         row = f"{time_ps:.4f},{density:.6f},{volume:.6f},{potential:.4f}"
-        row += f",{temperature:.3f},{drude_temperature:.4f}"
-        self._file.write(row.encode() + b"\n")
-
-    def sync(self) -> None:
-        """Force the rows to disk."""
-        os.fsync(self._file.fileno())
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        self.append(row + f",{temperature:.3f},{drude_temperature:.4f}")
 
 
 class Trajectory:

@@ -27,15 +27,18 @@ from openmm import app
 from rich.console import Console
 
 from phyff.errors import SimulationError
+from phyff.md.charges import dipole_weights, particle_charges
 from phyff.md.guard import Guard
 from phyff.md.interfaces import ForceFieldLike, SpeciesLike
 from phyff.md.packing import PackedSpecies, pack
 from phyff.md.protocol import Settings, Stage, stage_table
-from phyff.md.reporters import StageProgress, ThermoLog, Trajectory, write_atomically
+from phyff.md.reporters import RowLog, StageProgress, ThermoLog, Trajectory, write_atomically
 from phyff.openmm.native import accelerated, notice, pair_forces
 from phyff.openmm.platforms import platform_named, precision
 from phyff.units import AMU_NM3_TO_G_CM3, GAS_CONSTANT
 
+DIPOLE_COLUMNS = "time_ps,dipole_x_e_nm,dipole_y_e_nm,dipole_z_e_nm"
+"""Sum of molecular dipoles about centres of mass, oscillators and off-atom sites included."""
 CHUNK_STEPS = 100
 """Longest stretch without a look at the clock or at a pending interrupt."""
 SOFT_POLARIZABILITY = 0.1
@@ -76,7 +79,7 @@ class RunState:
         stages: the stage table, with wall_s, ms_per_step and mean temperatures of the finished ones.
         npt: log and interval_ps of the density stage.
         nvt: of the transport stages: frame_ps, box_nm, density_g_cm3, integrator and replicas
-            (trajectory, log, frames).
+            (trajectory, log, dipoles, frames).
         software: OpenMM version, platform, what computes the pair forces, numbers of atoms and particles.
         preset, temperature_K, pressure_bar: of the settings, where readers look for them.
         name, provenance, warnings, composition_report: see About; stages add warnings of their own.
@@ -145,7 +148,7 @@ def simulate(
     """
     run_dir = Path(run_dir)
     console = console or Console(stderr=True)
-    with _lock(run_dir):
+    with lock(run_dir):
         inputs = _inputs(forcefield, counts, density_g_cm3)
         old = _reopen(settings, inputs, run_dir, console)
         if old is not None and old.status == "finished":
@@ -179,7 +182,7 @@ def simulate(
                     _pack_and_minimise(run, progress)
                     state.stage, state.step = names[0], 0
                     state.save(run_dir)
-                with _stop_request() as stop:
+                with stop_request() as stop:
                     for stage, following in zip(
                         settings.stages[begin:], [*names[begin + 1 :], "finished"], strict=True
                     ):
@@ -203,7 +206,7 @@ def simulate(
 
 
 @contextmanager
-def _lock(run_dir: Path) -> Iterator[None]:
+def lock(run_dir: Path) -> Iterator[None]:
     """Hold the run directory; the kernel lets go of it when this process ends, however it ends."""
     run_dir.mkdir(parents=True, exist_ok=True)
     folder = os.open(run_dir, os.O_RDONLY)
@@ -305,6 +308,7 @@ class _Run:
     edge: float
     atoms: NDArray[np.int_]
     masses: NDArray[np.float64]
+    dipole_weights: NDArray[np.float64]
     guard: Guard
 
     def density(self, volume: float) -> float:
@@ -350,6 +354,8 @@ def _prepare(
     topology = forcefield.topology(counts, edge)
     system = forcefield.create_system(topology, cutoff_nm=settings.cutoff_nm)
     species = [(known[name], number) for name, number in counts]
+    masses = np.array(_masses(system))
+    guard = _guard(forcefield, settings, topology, system, species, density)
     return _Run(
         forcefield=forcefield,
         settings=settings,
@@ -361,8 +367,9 @@ def _prepare(
         system=system,
         edge=edge,
         atoms=np.asarray(forcefield.atom_indices(topology), dtype=int),
-        masses=np.array(_masses(system)),
-        guard=_guard(forcefield, settings, topology, system, species, density),
+        masses=masses,
+        dipole_weights=dipole_weights(masses, particle_charges(system), guard.molecule),
+        guard=guard,
     )
 
 
@@ -561,15 +568,18 @@ def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading
     frame_every = settings.interval(settings.frame_ps, stage)
     guard_every = settings.interval(settings.guard_ps, stage)
     log = ThermoLog(run.run_dir / stage.log, snapshot.step // log_every)
-    outputs: list[ThermoLog | Trajectory] = [log]
-    trajectory = None
+    outputs: list[RowLog | Trajectory] = [log]
+    trajectory = dipoles = None
     if stage.trajectory is not None:
         frames = snapshot.step // frame_every
         trajectory = Trajectory(
             run.run_dir / stage.trajectory, len(run.atoms), stage.timestep_fs, frame_every, frames
         )
         outputs.append(trajectory)
-        _record_transport(run, stage, snapshot.edge, frame_every)
+        dipole_file = _record_transport(run, stage, snapshot.edge, frame_every)
+        if dipole_file is not None:
+            dipoles = RowLog(run.run_dir / dipole_file, DIPOLE_COLUMNS, snapshot.step // log_every)
+            outputs.append(dipoles)
     progress.say(_describe(run, stage, snapshot.step))
     progress.begin(stage.name, stage.steps, snapshot.step, stage.timestep_fs)
     step, began, saved, good = snapshot.step, time.monotonic(), time.monotonic(), snapshot
@@ -594,6 +604,10 @@ def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading
             good = _snapshot(state)
         if step % log_every == 0:
             _log_row(run, stage, log, context, step)
+            if dipoles is not None:
+                positions = context.getState(positions=True).getPositions(asNumpy=True)._value
+                total = ",".join(f"{one:.7g}" for one in run.dipole_weights @ positions)
+                dipoles.append(f"{step * stage.timestep_fs / 1000.0:.4f},{total}")
         if trajectory is not None and step % frame_every == 0:
             state = context.getState(positions=True)
             trajectory.write(state.getPositions(asNumpy=True)._value[run.atoms], _snapshot_edge(state))
@@ -686,13 +700,18 @@ def _describe(run: _Run, stage: Stage, step: int) -> str:
     return f"{stage.name}: {what}; writes {files}"
 
 
-def _record_transport(run: _Run, stage: Stage, edge: float, frame_every: int) -> None:
-    """Fill run.json["nvt"] for the property code."""
+def _record_transport(run: _Run, stage: Stage, edge: float, frame_every: int) -> str | None:
+    """Fill run.json["nvt"] for the property code; the file of dipoles, None in a stage begun without one."""
     nvt = run.state.nvt
-    nvt.setdefault("replicas", [])
-    if stage.trajectory not in [replica["trajectory"] for replica in nvt["replicas"]]:
-        nvt["replicas"].append(
-            {"trajectory": stage.trajectory, "log": stage.log, "frames": stage.steps // frame_every}
+    replicas = nvt.setdefault("replicas", [])
+    if stage.trajectory not in [replica["trajectory"] for replica in replicas]:
+        replicas.append(
+            {
+                "trajectory": stage.trajectory,
+                "log": stage.log,
+                "dipoles": f"{Path(stage.log).stem}-dipole.csv",
+                "frames": stage.steps // frame_every,
+            }
         )
     nvt |= {
         "frame_ps": frame_every * stage.timestep_fs / 1000.0,
@@ -706,6 +725,8 @@ def _record_transport(run: _Run, stage: Stage, edge: float, frame_every: int) ->
         },
     }
     run.state.save(run.run_dir)
+    (own,) = (replica for replica in replicas if replica["trajectory"] == stage.trajectory)
+    return own.get("dipoles")
 
 
 def _log_row(run: _Run, stage: Stage, log: ThermoLog, context: openmm.Context, step: int) -> None:
@@ -784,15 +805,15 @@ def _trace(run: _Run, context: openmm.Context, good: _Snapshot, step: int) -> st
 
 
 @contextmanager
-def _stop_request() -> Iterator[threading.Event]:
-    """Turn the first Ctrl-C or SIGTERM into an event, so that no file is left half-written."""
+def stop_request() -> Iterator[threading.Event]:
+    """Turn Ctrl-C and SIGTERM into an event, so that no file is left half-written; a second Ctrl-C stops."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
 
     def request(number: int, frame: object) -> None:
-        if stop.is_set():
+        if stop.is_set() and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop.set()
 

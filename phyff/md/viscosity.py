@@ -8,10 +8,9 @@ the viscosity of the liquid under that thermostat and at the wavelength of the b
 boxes large (measured on argon, benchmarks/README.md).
 """
 
-import copy
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,15 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
-from phyff.errors import InputError, SimulationError
+from phyff.md.driven import Driving, Stretch, run_stretches, settled
 from phyff.md.interfaces import ForceFieldLike
-from phyff.md.protocol import TRANSPORT_DRUDE_FRICTION, TRANSPORT_FRICTION
 from phyff.md.reporters import write_atomically
-from phyff.openmm.native import accelerated
-from phyff.openmm.platforms import platform_named, precision
+from phyff.properties.viscosity import ABOUT_FILE
 from phyff.units import AMU_NM3_TO_G_CM3
 
 AMPLITUDES = (0.02, 0.04, 0.06)
 """nm/ps2; fluxes must show above thermal noise, and the extrapolation needs three."""
 SAMPLE_PS = 0.02
-STEADY_PS = 20.0
-"""Left out at the start of each amplitude, where the profile still builds up."""
-START_FILE = "state-settle.xml"
-SERIES_FILE, ABOUT_FILE = "viscosity.csv", "viscosity.json"
-COLUMNS = "amplitude_nm_ps2,time_ps,velocity_nm_ps"
 
 
 def cosine_acceleration(masses: NDArray[np.float64], amplitude: float) -> openmm.PythonForce:
@@ -64,36 +56,13 @@ def profile_velocity(state: openmm.State, masses: NDArray[np.float64]) -> float:
     return float(np.sum(masses * velocities * shape) / np.sum(masses * shape**2))
 
 
-def shear_flow_of_run(
-    forcefield: ForceFieldLike,
-    run_dir: Path,
-    ps: float,
-    amplitudes: Sequence[float] = AMPLITUDES,
-    steady_ps: float = STEADY_PS,
-    platform: str | None = None,
-    say: Callable[[str], None] = lambda line: None,
-) -> Path:
+def shear_flow_of_run(forcefield: ForceFieldLike, run_dir: Path, driving: Driving) -> Path:
     """Drive the liquid of a run directory, from the state at the end of its settling stage; see shear_flow.
 
     Raises InputError when the run has not come that far.
     """
-    needed = [run_dir / name for name in ("run.json", "composition.json", START_FILE)]
-    missing = [path for path in needed if not path.is_file()]
-    if missing:
-        raise InputError(f"run: {missing[0]} is missing; let phyff run finish its settling stage first.")
-    settings = json.loads(needed[0].read_text())["settings"]
-    counts = [(row["name"], int(row["count"])) for row in json.loads(needed[1].read_text())]
-    start = openmm.XmlSerializer.deserialize(needed[2].read_text())
-    edge = float(start.getPeriodicBoxVectors(asNumpy=True)._value[0, 0])
-    system = forcefield.create_system(forcefield.topology(counts, edge), cutoff_nm=settings["cutoff_nm"])
-
-    def integrator() -> Any:
-        made = forcefield.integrator(settings["temperature_K"], friction=TRANSPORT_FRICTION)
-        made.setDrudeFriction(TRANSPORT_DRUDE_FRICTION)
-        made.setRandomNumberSeed(settings["seed"])
-        return made
-
-    return shear_flow(system, integrator, start, run_dir, ps, amplitudes, steady_ps, platform, say)
+    liquid = settled(forcefield, run_dir)
+    return shear_flow(liquid.system, liquid.integrator, liquid.start, run_dir, driving)
 
 
 def shear_flow(
@@ -101,64 +70,38 @@ def shear_flow(
     make_integrator: Callable[[], Any],
     start: openmm.State,
     run_dir: Path,
-    ps: float,
-    amplitudes: Sequence[float] = AMPLITUDES,
-    steady_ps: float = STEADY_PS,
-    platform: str | None = None,
-    say: Callable[[str], None] = lambda line: None,
+    driving: Driving,
 ) -> Path:
-    """Run every amplitude (nm/ps2) for ps at constant volume; writes viscosity.csv and viscosity.json.
+    """Run every amplitude (nm/ps2) at constant volume; writes series and viscosity.json, returns its path.
 
     make_integrator: a fresh Langevin integrator, its getFriction() being that of centres of mass. start: with
-    positions, velocities and a rectangular box. Returns the path of viscosity.json.
+    positions, velocities and a rectangular box. Stopped or killed, the same call goes on.
     """
-    if ps <= 2.0 * steady_ps:
-        raise InputError(
-            f"ps: {ps:g} is too short; the first {steady_ps:g} ps of each amplitude are left out."
-        )
-    if not amplitudes or min(amplitudes) <= 0.0:
-        raise InputError("amplitudes: give at least one positive acceleration in nm/ps2.")
     masses = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
     box = start.getPeriodicBoxVectors(asNumpy=True)._value
-    rows, friction, chosen = [COLUMNS], 0.0, platform_named(platform)
-    for amplitude in amplitudes:
-        say(f"Viscosity: {ps:g} ps under a cosine acceleration of {amplitude:g} nm/ps2")
-        driven = accelerated(copy.deepcopy(system), chosen)
-        driven.addForce(cosine_acceleration(masses, amplitude))
-        integrator = make_integrator()
-        friction = float(integrator.getFriction()._value)
-        context = openmm.Context(driven, integrator, chosen, precision(chosen))
-        context.setPeriodicBoxVectors(*box)
-        context.setPositions(start.getPositions())
-        context.setVelocities(start.getVelocities())
-        for time_ps, velocity in _profile(context, masses, ps):
-            if time_ps > steady_ps:
-                rows.append(f"{amplitude:g},{time_ps:.4f},{velocity:.8f}")
-    write_atomically(run_dir / SERIES_FILE, "\n".join(rows) + "\n")
+
+    def observe(context: openmm.Context) -> float:
+        return profile_velocity(context.getState(positions=True, velocities=True), masses)
+
+    stretches = {
+        a: Stretch(
+            f"viscosity-{a:g}",
+            system,
+            cosine_acceleration(masses, a),
+            start,
+            "velocity_nm_ps",
+            observe,
+            SAMPLE_PS,
+        )
+        for a in driving.strengths
+    }
+    run_stretches(list(stretches.values()), make_integrator, run_dir, driving)
     about = {
-        "series": SERIES_FILE,
+        "series": [{"file": stretch.series, "strength": a} for a, stretch in stretches.items()],
         "wave_number_per_nm": 2.0 * math.pi / float(box[2, 2]),
         "density_g_cm3": float(masses.sum()) * AMU_NM3_TO_G_CM3 / float(np.linalg.det(box)),
-        "friction_per_ps": friction,
-        "steady_ps": steady_ps,
+        "friction_per_ps": float(make_integrator().getFriction()._value),
+        "steady_ps": driving.steady_ps,
     }
     write_atomically(run_dir / ABOUT_FILE, json.dumps(about, indent=1) + "\n")
     return run_dir / ABOUT_FILE
-
-
-def _profile(context: openmm.Context, masses: NDArray[np.float64], ps: float) -> Any:
-    """Time (ps) and profile velocity (nm/ps) every SAMPLE_PS."""
-    integrator = context.getIntegrator()
-    step_ps = integrator.getStepSize()._value
-    every = max(1, round(SAMPLE_PS / step_ps))
-    for sample in range(1, round(ps / (every * step_ps)) + 1):
-        try:
-            integrator.step(every)
-        except openmm.OpenMMException as problem:
-            raise SimulationError(
-                f"the flow simulation failed ({problem}); use smaller amplitudes."
-            ) from None
-        velocity = profile_velocity(context.getState(positions=True, velocities=True), masses)
-        if not math.isfinite(velocity):
-            raise SimulationError("the flow simulation turned not-a-number; use smaller amplitudes.")
-        yield sample * every * step_ps, velocity

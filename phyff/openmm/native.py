@@ -1,4 +1,5 @@
-"""The two CustomNonbondedForces that dominate a step on CPUs, run by the compiled kernel of phyff/native.
+"""The pair forces that dominate a step on CPUs, run by the compiled kernel of phyff/native: short range,
+damping, and the direct space of the charges (the reciprocal space stays OpenMM's).
 
 The kernel is optional, and a System stays stock OpenMM wherever it is kept or written: only what a Context is
 made of changes.
@@ -20,7 +21,8 @@ INSTALL = f"pip install {Path(__file__).parents[1] / 'native'}"
 def accelerated(system: openmm.System, platform: openmm.Platform) -> openmm.System:
     """The System to make a Context of on that platform: a copy with native pair forces, or `system` itself.
 
-    Names, force groups, parameters and energies are the same; the copy cannot be serialised.
+    Names, force groups, parameters and energies are the same; the copy cannot be serialised. The reciprocal
+    space of the charges becomes a force of its own, on the mesh of the System's default box.
     """
     return with_native_forces(system) if pair_forces(system, platform) == "native" else system
 

@@ -7,32 +7,38 @@ and `study_of` does the same for trajectories that are already in memory.
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from phyff.measurements import Liquid, Measured, measured_values
 from phyff.properties.association import association
 from phyff.properties.density import SeriesMean, density
 from phyff.properties.dielectric import Dipole, dielectric, force_field_dipoles
 from phyff.properties.displacement import MIN_FRAMES, MeanSquareDisplacement
+from phyff.properties.drift import field_conductivity
 from phyff.properties.green_kubo import CurrentSpectrum
+from phyff.properties.response import LinearResponse
 from phyff.properties.result import Property
 from phyff.properties.scattering import StructureFactor, structure_factor
 from phyff.properties.structure import RadialDistribution, structure
 from phyff.properties.thermodynamics import thermodynamics
 from phyff.properties.trajectory import NptSeries, Production, Run, read_npt, read_replicas, read_run
 from phyff.properties.transport import transport
-from phyff.properties.viscosity import Flow, viscosity
+from phyff.properties.vaporisation import vaporisation
+from phyff.properties.viscosity import viscosity
+from phyff.units import AMU_NM3_TO_G_CM3
 
-__all__ = ["Property", "Study", "analyse", "study", "study_of", "write_results"]
+__all__ = ["Property", "Study", "analyse", "study", "study_of", "unconverged_warning", "write_results"]
 
 
 @dataclass(frozen=True)
 class Study:
-    """What a report shows: properties, the series and curves behind them, warnings in plain words."""
+    """What a report shows: properties, the series and curves behind them, warnings in plain words, and what
+    has been measured of the same formulation."""
 
     run: Run
     properties: dict[str, Property]
@@ -45,12 +51,16 @@ class Study:
     current: CurrentSpectrum | None = None
     distributions: tuple[RadialDistribution, ...] = ()
     scattering: StructureFactor | None = None
-    flow: Flow | None = None
+    flow: LinearResponse | None = None
+    drift: LinearResponse | None = None
+    measured: Mapping[str, Measured] = field(default_factory=dict)
 
     def results(self) -> dict[str, Any]:
-        """The content of results.json; how each number was made and the warnings stand in its provenance."""
+        """The content of results.json; in its provenance stand how each number was made, measured values of
+        the same formulation, and the warnings."""
         provenance = dict(self.run.settings.get("provenance", {}))
         provenance["analysis"] = {name: dict(p.details) for name, p in self.properties.items() if p.details}
+        provenance["measured"] = {n: m.to_json() for n, m in self.measured.items() if n in self.properties}
         provenance["warnings"] = list(self.warnings)
         return {
             "name": self.run.name,
@@ -84,6 +94,7 @@ def study_of(
     if len(npt.times):
         properties["density"], density_mean = density(npt.times, npt.densities)
         properties |= thermodynamics(npt, density_mean, run.temperature, run.pressure)
+        properties |= vaporisation(run, npt, density_mean)
     computed, flow = viscosity(run)
     if computed is not None:
         properties["viscosity"] = computed
@@ -117,13 +128,38 @@ def study_of(
             "There is no production trajectory (nvt.dcd), so only what the density stage tells is reported: "
             "conductivity, diffusion and coordination were not computed."
         )
+    driven, drift = field_conductivity(run, properties.get("conductivity"))
+    if driven is not None:
+        properties["conductivity_field"] = driven
+    warnings += unconverged_warning(properties)
+    measured = _measured(run, density_mean, replicas)
+    return replace(result, drift=drift, warnings=tuple(warnings), measured=measured)
+
+
+def _measured(
+    run: Run, density_mean: SeriesMean | None, replicas: Sequence[Production]
+) -> dict[str, Measured]:
+    """Measured values of the same formulation, at the mean volume of constant pressure where there is one."""
+    if density_mean is not None:
+        mass = sum(s.count * float(s.masses.sum()) for s in run.species)
+        volume = mass * AMU_NM3_TO_G_CM3 / density_mean.mean
+    elif replicas:
+        volume = replicas[0].box_nm ** 3
+    else:
+        return {}
+    counts = {s.smiles: s.count for s in run.species}
+    return measured_values(Liquid(counts, volume, run.temperature, run.pressure))
+
+
+def unconverged_warning(properties: Mapping[str, Property]) -> list[str]:
+    """The sentence that says how many properties are not converged; none when all are."""
     unconverged = [name for name, p in properties.items() if not p.converged]
-    if unconverged:
-        warnings.append(
-            f"{len(unconverged)} of {len(properties)} properties are not converged; "
-            "their verdicts say why and how much longer a run would have to be."
-        )
-    return replace(result, warnings=tuple(warnings))
+    if not unconverged:
+        return []
+    return [
+        f"{len(unconverged)} of {len(properties)} properties are not converged; "
+        "their verdicts say why and how much longer a run would have to be."
+    ]
 
 
 def analyse(run_dir: str | Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import csv
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from phyff.errors import InputError
 Floats = NDArray[np.float64]
 ANGSTROM_NM = 0.1
 NPT_COLUMNS = ("time_ps", "density_g_cm3")
-NPT_EXTRA_COLUMNS = ("volume_nm3", "potential_kJ_mol")
+NPT_EXTRA_COLUMNS = ("volume_nm3", "potential_kJ_mol", "drude_temperature_K")
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,7 @@ class Production:
 
     centres: molecular centres of mass, unwrapped, in the frame of the whole box's centre of mass
     (n_frames, n_molecules, 3), nm. snapshots: atoms of every snapshot_stride-th frame (n, n_atoms, 3), nm.
+    dipoles: sum of molecular dipoles with the induced ones (n_rows, 3), e nm, where the run logged it.
     """
 
     centres: Floats
@@ -117,6 +118,7 @@ class Production:
     snapshot_stride: int
     frame_ps: float
     box_nm: float
+    dipoles: Floats | None = None
 
     @property
     def length_ps(self) -> float:
@@ -126,12 +128,13 @@ class Production:
 
 @dataclass(frozen=True)
 class NptSeries:
-    """The constant-pressure stage, each (n,): ps, g/cm3, nm3, kJ/mol."""
+    """The constant-pressure stage, each (n,): ps, g/cm3, nm3, kJ/mol, K."""
 
     times: Floats
     densities: Floats
     volumes: Floats | None = None
     potentials: Floats | None = None
+    drude_temperatures: Floats | None = None
 
 
 def read_run(run_dir: str | Path) -> Run:
@@ -165,8 +168,7 @@ def read_npt(run: Run) -> NptSeries:
         raise InputError(f"{path} holds a value that is not finite; the run itself went wrong.")
     if not (np.diff(times) > 0).all():
         raise InputError(f"{path}: time_ps does not strictly increase; did two runs write to it at once?")
-    volumes, potentials = (series.get(name) for name in NPT_EXTRA_COLUMNS)
-    return NptSeries(times, densities, volumes, potentials)
+    return NptSeries(times, densities, *(series.get(name) for name in NPT_EXTRA_COLUMNS))
 
 
 def read_replicas(run: Run, max_snapshots: int = 500) -> tuple[Production, ...]:
@@ -207,7 +209,25 @@ def read_production(run: Run, path: Path, max_snapshots: int = 500) -> Productio
             centres[index] = centres_of_mass(run.species, xyz)
     if not np.isfinite(centres).all():
         raise InputError(f"{path} holds coordinates that are not finite; the run itself went wrong.")
-    return Production(barycentric(run.species, centres), snapshots, stride, float(nvt["frame_ps"]), box_nm)
+    frame_ps, dipoles = float(nvt["frame_ps"]), _read_dipoles(run, nvt, path)
+    return Production(barycentric(run.species, centres), snapshots, stride, frame_ps, box_nm, dipoles)
+
+
+def _read_dipoles(run: Run, nvt: Mapping[str, Any], trajectory: Path) -> Floats | None:
+    """The dipole series logged beside a trajectory, as far as its last whole row; None without one."""
+    names = [
+        str(r["dipoles"])
+        for r in nvt.get("replicas", [])
+        if r["trajectory"] == trajectory.name and "dipoles" in r
+    ]
+    if not names or not (run.directory / names[0]).is_file():
+        return None
+    path = run.directory / names[0]
+    rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+    try:
+        return np.array([[float(x) for x in row[1:]] for row in rows if len(row) == 4]).reshape(-1, 3)
+    except ValueError as error:
+        raise InputError(f"{path} holds something that is not a number: {error}.") from error
 
 
 def barycentric(species: Sequence[SpeciesInBox], centres: Floats) -> Floats:

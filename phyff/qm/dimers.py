@@ -80,7 +80,8 @@ def approach_job(spec: dict[str, Any]) -> dict[str, Any]:
         # Two atoms have one direction only: their scans differ in distance instead.
         spread = 1.0 + 0.02 * number if atoms == 1 else 1.0
         scans.append((ranked[rank], [spread * shift for shift in ranked[rank].shifts()]))
-    if min(len(side["elements"]) for side in sides) > 1:
+    attracted = sides[0]["charge"] * sides[1]["charge"] <= 0  # like charges only drift apart
+    if attracted and min(len(side["elements"]) for side in sides) > 1:
         for approach in _distinct_minima([approach.relaxed() for approach in ranked[:RELAXED]]):
             distance = float(approach.second.mean(0) @ approach.direction)
             scans.append((approach, [(scale - 1.0) * distance for scale in MINIMUM_SCALES]))
@@ -108,12 +109,17 @@ def scan_jobs(approaches: Job, record: dict[str, Any], level: LevelOfTheory) -> 
                 "second": _placed(second, xyz),
                 "scan": scan,
                 "step": step,
-                "level": {**level.density_key(), "nonlocal_grid": list(NONLOCAL_GRID)},
+                "level": decomposition_key(level),
             }
             jobs.append(
                 Job("dimer", spec, eda_job, f"{approaches.name.removesuffix(' approaches')} {scan}.{step}")
             )
     return jobs
+
+
+def decomposition_key(level: LevelOfTheory) -> dict[str, Any]:
+    """The part of the level a decomposition depends on; `eda_job` reads it."""
+    return {**level.density_key(), "nonlocal_grid": list(NONLOCAL_GRID)}
 
 
 def eda_job(spec: dict[str, Any]) -> dict[str, Any]:

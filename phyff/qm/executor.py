@@ -1,14 +1,13 @@
-"""One executor for every quantum job: local worker processes, resumable, with a progress bar."""
+"""One executor for every quantum job: workers here or on a cluster, resumable, with a progress bar."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +22,8 @@ from rich.progress import (
 )
 
 from phyff.errors import PhyffError
+from phyff.parallel import LOST_WORKERS, lost_worker, stop_workers, worker_pool
 from phyff.qm.store import RecordStore
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class JobError(PhyffError):
@@ -55,8 +53,8 @@ def run_jobs(
     """Records of `jobs`, in order: read from the store where they exist, computed and stored where not.
 
     A finished record is on disk before the next job of that worker starts, so a killed run loses only jobs
-    in flight; Ctrl-C stops the workers and leaves the store whole. A stage of a single job gets all cores as
-    threads.
+    in flight; Ctrl-C stops the workers and leaves the store whole. Jobs whose worker died are given to
+    another. A stage of a single job gets all cores as threads.
 
     Raises:
         JobError: some jobs failed; the others were finished and stored first.
@@ -67,66 +65,59 @@ def run_jobs(
         return [record for record in records if record is not None]
     console = Console(stderr=True)
     console.print(f"{label}: {len(missing)} of {len(jobs)} jobs to run, records in {store.root}")
-    workers = max(1, workers)
-    processes = min(workers, len(missing))
     failures: list[str] = []
-    with (
-        _progress_bar(console, label, len(missing)) as advance,
-        _pool(processes, max(1, workers // processes)) as pool,
-    ):
-        running: dict[Future[tuple[dict[str, Any], float]], int] = {}
-        for i in missing:
-            running[pool.submit(_timed, jobs[i].function, jobs[i].spec)] = i
-        try:
-            while running:
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    i = running.pop(future)
-                    try:
-                        record, seconds = future.result()
-                    except Exception as error:
-                        failures.append(f"{jobs[i].name}: {_reason(error)}")
-                        advance(f"{jobs[i].name} FAILED")
-                        continue
-                    record["wall_s"] = round(seconds, 1)
-                    store.put(jobs[i].kind, jobs[i].spec, record)
-                    records[i] = record
-                    advance(jobs[i].name)
-        except KeyboardInterrupt:
-            console.print(f"{label}: stopped; finished records are kept, run again to go on")
-            _abandon(pool)
-            raise
+    waiting = missing
+    try:
+        with _progress_bar(console, label, len(missing)) as advance:
+            for attempt in range(1 + LOST_WORKERS):
+                lost = []
+                with closing(_outcomes([jobs[i] for i in waiting], workers)) as outcomes:
+                    for number, outcome in outcomes:
+                        i = waiting[number]
+                        if isinstance(outcome, BrokenProcessPool) and attempt < LOST_WORKERS:
+                            lost.append(i)
+                        elif isinstance(outcome, Exception):
+                            failures.append(f"{jobs[i].name}: {_reason(outcome)}")
+                            advance(f"{jobs[i].name} FAILED")
+                        else:
+                            store.put(jobs[i].kind, jobs[i].spec, outcome)
+                            records[i] = outcome
+                            advance(jobs[i].name)
+                if not lost:
+                    break
+                console.print(f"{label}: a worker died; its job and those behind it are started again")
+                waiting = sorted(lost)
+    except KeyboardInterrupt:
+        console.print(f"{label}: stopped; finished records are kept, run again to go on")
+        raise
     if failures:
         raise JobError(f"{len(failures)} of {len(missing)} jobs of '{label}' failed: " + "; ".join(failures))
     return [record for record in records if record is not None]
 
 
-def _timed(
-    function: Callable[[dict[str, Any]], dict[str, Any]], spec: dict[str, Any]
-) -> tuple[dict[str, Any], float]:
+def _outcomes(jobs: Sequence[Job], workers: int) -> Generator[tuple[int, dict[str, Any] | Exception]]:
+    """Number and record, or what went wrong, of every job as it ends."""
+    workers = max(1, workers)
+    processes = min(workers, len(jobs))
+    with worker_pool(processes, max(1, workers // processes)) as pool:
+        try:
+            running = {pool.submit(_timed, job.function, job.spec): i for i, job in enumerate(jobs)}
+            for future in as_completed(running):
+                error = future.exception()
+                if error is None:
+                    yield running[future], future.result()
+                elif isinstance(error, Exception):
+                    yield running[future], error
+                else:
+                    raise error
+        except BaseException:  # Ctrl-C, or a store that cannot be written
+            stop_workers(pool)
+            raise
+
+
+def _timed(function: Callable[[dict[str, Any]], dict[str, Any]], spec: dict[str, Any]) -> dict[str, Any]:
     start = time.perf_counter()
-    return dict(function(spec)), time.perf_counter() - start
-
-
-@contextmanager
-def _pool(processes: int, threads: int) -> Iterator[ProcessPoolExecutor]:
-    """Spawned workers that see their thread count before any numerical library is imported."""
-    saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
-    try:
-        yield pool
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-        for name, value in saved.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _abandon(pool: ProcessPoolExecutor) -> None:
-    for process in list((pool._processes or {}).values()):
-        process.terminate()
+    return {**function(spec), "wall_s": round(time.perf_counter() - start, 1)}
 
 
 @contextmanager
@@ -157,5 +148,6 @@ def _progress_bar(console: Console, label: str, total: int) -> Iterator[Callable
 
 
 def _reason(error: Exception) -> str:
-    lines = traceback.format_exception_only(error)
-    return lines[-1].strip()
+    if lost_worker(error):
+        return "its worker was killed again and again, perhaps for want of memory; try fewer workers"
+    return traceback.format_exception_only(error)[-1].strip()

@@ -217,10 +217,8 @@ def _orthonormalised(three_centre: np.ndarray, two_centre: np.ndarray) -> np.nda
 
 
 def _exchange_matrix(tensor: np.ndarray, occupied: np.ndarray) -> np.ndarray:
-    naux, nao, nocc = tensor.shape[0], tensor.shape[1], occupied.shape[1]
-    half = tensor.reshape(-1, nao) @ occupied.astype(tensor.dtype)
-    flat = np.ascontiguousarray(half.reshape(naux, nao, nocc).transpose(1, 0, 2)).reshape(nao, -1)
-    return (flat @ flat.T).astype(float)
+    half = np.matmul(occupied.T.astype(tensor.dtype), tensor).reshape(-1, tensor.shape[2])
+    return (half.T @ half).astype(float)
 
 
 def _exchange_correlation(mf: DenseRKS, occupied: np.ndarray) -> tuple[float, np.ndarray]:

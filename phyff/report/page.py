@@ -1,14 +1,17 @@
-"""One HTML page a run: values with errors and verdicts, plots, composition, provenance, quality, warnings."""
+"""One HTML page a run: values with errors and verdicts beside measured ones, plots with their data,
+composition, provenance, quality, warnings."""
 
+import base64
 import os
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from phyff.properties import Study, study
 from phyff.report import tables
-from phyff.report.plots import plots
+from phyff.report.plots import Plot, plots
 
 TEMPLATE = "page.html"
 
@@ -41,11 +44,24 @@ def render(result: Study) -> str:
         pressure=f"{run.pressure:g}",
         n_molecules=sum(s.count for s in run.species),
         n_atoms=sum(s.count * s.n_atoms for s in run.species),
-        headline=tables.headline(result.properties),
-        plots=[(title, caption, Markup(svg)) for title, caption, svg in plots(result)],
+        headline=tables.headline(result.properties, result.measured),
+        has_measured=any(name in result.properties for name in result.measured),
+        plots=[_figure(plot) for plot in plots(result)],
         composition_header=composition_header,
         composition_rows=composition_rows,
         provenance=tables.provenance(result),
         species=tables.species_quality(run.directory),
         warnings=result.warnings,
     )
+
+
+def _figure(plot: Plot) -> dict[str, Any]:
+    """A plot as the template shows it, its numbers in a data link that needs no other file."""
+    data = base64.b64encode(plot.csv.encode()).decode()
+    return {
+        "title": plot.title,
+        "caption": plot.caption,
+        "svg": Markup(plot.svg),
+        "file": plot.file,
+        "link": f"data:text/csv;base64,{data}",
+    }

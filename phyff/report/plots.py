@@ -3,23 +3,25 @@
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from phyff.properties import Study, study
 from phyff.properties.displacement import MeanSquareDisplacement
 from phyff.properties.green_kubo import CurrentSpectrum
+from phyff.properties.response import LinearResponse
 from phyff.properties.scattering import StructureFactor
 from phyff.properties.structure import RadialDistribution
-from phyff.properties.viscosity import Flow
 from phyff.report.tables import with_error
 
 COLOURS = ("#1f5f8b", "#d1662b", "#3c8d5a", "#8a4f9e", "#b03a48", "#6b6b6b", "#c29a1b", "#2aa3a3")
@@ -35,77 +37,134 @@ STYLE: Any = {
     "svg.fonttype": "path",
     "svg.hashsalt": "phyff",
 }
+Data = TypeVar("Data")
 
 
-def plots(result: Study) -> list[tuple[str, str, str]]:
-    """Every plot the data allows: (title, caption, inline SVG)."""
-    drawn: list[tuple[str, str, str]] = []
-    if len(result.npt_times) > 1:
-        drawn.append(
-            (
-                "Density",
-                "Constant-pressure stage. The shaded part is what the mean is taken over; "
-                "the band is one standard error.",
-                svg(lambda axes: draw_density(axes, result), "density"),
-            )
-        )
-    if result.displacements:
-        drawn.append(
-            (
-                "Mean square displacement",
-                "Molecular centres of mass. The thick part is the fit window, the dashed line the fit; "
-                "diffusion is a slope of 1 on these axes.",
-                svg(lambda axes: draw_displacements(axes, result.displacements), "displacements"),
-            )
-        )
-    collective = result.collective
-    if collective is not None:
-        drawn.append(
-            (
-                "Collective dipole displacement",
-                "Its slope is the Einstein-Helfand conductivity. Lags beyond the window hold mostly noise.",
-                svg(lambda axes: draw_collective(axes, collective), "collective"),
-            )
-        )
-    current = result.current
-    if current is not None:
-        drawn.append(
-            (
-                "Spectrum of the charge current",
-                "Its limit at zero frequency is the Green-Kubo integral; the band is one standard error. "
-                "Points beyond the dotted line are not in the fit.",
-                svg(lambda axes: draw_current(axes, current), "current"),
-            )
-        )
-    flow = result.flow
-    if flow is not None:
-        drawn.append(
-            (
-                "Flow under a cosine acceleration",
-                "The slope at zero acceleration gives the viscosity; where points leave the line, "
-                "the liquid no longer responds linearly.",
-                svg(lambda axes: draw_flow(axes, flow), "flow"),
-            )
-        )
-    for number, curve in enumerate(result.distributions):
-        drawn.append(
-            (
-                f"Radial distribution {curve.label}",
-                "Left axis and band: g(r) with its block error. Right axis, dashed: running coordination "
-                "number; the dotted line ends the first shell.",
-                svg(partial(draw_distribution, curve=curve), f"distribution-{number}"),
-            )
-        )
-    scattering = result.scattering
-    if scattering is not None:
-        drawn.append(
-            (
-                "Static structure factor",
-                "Neutron-weighted, on the reciprocal vectors of the box; the band is the block error.",
-                svg(lambda axes: draw_scattering(axes, scattering), "scattering"),
-            )
-        )
-    return drawn
+@dataclass(frozen=True)
+class Plot:
+    """One plot of the page: what it says, how it is drawn, and the numbers in it under a file name."""
+
+    title: str
+    caption: str
+    file: str
+    columns: Mapping[str, NDArray[np.float64]]
+    draw: Callable[[Axes], None]
+
+    @property
+    def svg(self) -> str:
+        """An <svg> element for a page, text as outlines, ids its own."""
+        return svg(self.draw, self.file.removesuffix(".csv"))
+
+    @property
+    def csv(self) -> str:
+        """The columns as text, seven digits."""
+        rows = np.stack(list(self.columns.values()), axis=1)
+        lines = [",".join(f"{number:.7g}" for number in row) for row in rows]
+        return "\n".join([",".join(self.columns), *lines]) + "\n"
+
+
+def plots(result: Study) -> list[Plot]:
+    """Every plot the data allows."""
+    return [
+        *_given(result if len(result.npt_times) > 1 else None, _density_plot),
+        *_given(result.displacements or None, _displacements_plot),
+        *_given(result.collective, _collective_plot),
+        *_given(result.current, _current_plot),
+        *_given(result.flow, _flow_plot),
+        *_given(result.drift, _drift_plot),
+        *(_distribution_plot(curve) for curve in result.distributions),
+        *_given(result.scattering, _scattering_plot),
+    ]
+
+
+def _given(data: Data | None, plot: Callable[[Data], Plot]) -> list[Plot]:
+    return [] if data is None else [plot(data)]
+
+
+def _density_plot(result: Study) -> Plot:
+    return Plot(
+        "Density",
+        "Constant-pressure stage. The shaded part is what the mean is taken over; the band is one standard "
+        "error.",
+        "density.csv",
+        {"time_ps": result.npt_times, "density_g_cm3": result.npt_densities},
+        partial(draw_density, result=result),
+    )
+
+
+def _displacements_plot(curves: Sequence[MeanSquareDisplacement]) -> Plot:
+    return Plot(
+        "Mean square displacement",
+        "Molecular centres of mass. The thick part is the fit window, the dashed line the fit; "
+        "diffusion is a slope of 1 on these axes.",
+        "displacement.csv",
+        {"lag_ps": curves[0].lags} | {f"{curve.label}_nm2": curve.msd for curve in curves},
+        partial(draw_displacements, curves=curves),
+    )
+
+
+def _collective_plot(curve: MeanSquareDisplacement) -> Plot:
+    return Plot(
+        "Collective dipole displacement",
+        "Its slope is the Einstein-Helfand conductivity. Lags beyond the window hold mostly noise.",
+        "collective-displacement.csv",
+        {"lag_ps": curve.lags, "displacement_e2_nm2": curve.msd},
+        partial(draw_collective, curve=curve),
+    )
+
+
+def _current_plot(spectrum: CurrentSpectrum) -> Plot:
+    return Plot(
+        "Spectrum of the charge current",
+        "Its limit at zero frequency is the Green-Kubo integral; the band is one standard error. "
+        "Points beyond the dotted line are not in the fit.",
+        "current-spectrum.csv",
+        {"frequency_per_ps": spectrum.frequencies, "amplitude_e2_nm2_per_ps": spectrum.amplitudes},
+        partial(draw_current, spectrum=spectrum),
+    )
+
+
+def _flow_plot(flow: LinearResponse) -> Plot:
+    return Plot(
+        "Flow under a cosine acceleration",
+        "The slope at zero acceleration gives the viscosity; where points leave the line, "
+        "the liquid no longer responds linearly.",
+        "flow.csv",
+        {"acceleration_nm_ps2": flow.drives, "velocity_nm_ps": flow.responses, "error_nm_ps": flow.errors},
+        partial(draw_response, response=flow, drive="acceleration (nm/ps²)", answer="velocity (nm/ps)"),
+    )
+
+
+def _drift_plot(drift: LinearResponse) -> Plot:
+    return Plot(
+        "Current in an electric field",
+        "The slope at zero field is the conductivity; where points leave the line, the ions no longer "
+        "respond linearly.",
+        "drift.csv",
+        {"field_V_nm": drift.drives, "current_e_nm2_ps": drift.responses, "error_e_nm2_ps": drift.errors},
+        partial(draw_response, response=drift, drive="field (V/nm)", answer="current density (e/nm²/ps)"),
+    )
+
+
+def _distribution_plot(curve: RadialDistribution) -> Plot:
+    return Plot(
+        f"Radial distribution {curve.label}",
+        "Left axis and band: g(r) with its block error. Right axis, dashed: running coordination "
+        "number; the dotted line ends the first shell.",
+        f"distribution-{curve.label.replace(' ', '-')}.csv",
+        {"r_nm": curve.r, "g": curve.g, "g_error": curve.g_error, "coordination": curve.running},
+        partial(draw_distribution, curve=curve),
+    )
+
+
+def _scattering_plot(curve: StructureFactor) -> Plot:
+    return Plot(
+        "Static structure factor",
+        "Neutron-weighted, on the reciprocal vectors of the box; the band is the block error.",
+        "structure-factor.csv",
+        {"q_per_nm": curve.q, "s": curve.s, "s_error": curve.error},
+        partial(draw_scattering, curve=curve),
+    )
 
 
 def figure(run_dir: str | Path, path: str | Path) -> None:
@@ -195,22 +254,23 @@ def draw_current(axes: Axes, spectrum: CurrentSpectrum) -> None:
     axes.legend(loc="upper right", fontsize=9)
 
 
-def draw_flow(axes: Axes, flow: Flow) -> None:
-    """Velocity of the flow against acceleration, the fit, and its slope at zero."""
-    a = np.linspace(0.0, 1.1 * float(flow.accelerations.max()), 60)
+def draw_response(axes: Axes, response: LinearResponse, drive: str, answer: str) -> None:
+    """Responses against drives, the fit, and its slope at zero; drive, answer: labels of the axes."""
+    x = np.linspace(0.0, 1.1 * float(response.drives.max()), 60)
     axes.errorbar(
-        flow.accelerations,
-        flow.velocities,
-        flow.errors,
+        response.drives,
+        response.responses,
+        response.errors,
         fmt="o",
         color=COLOURS[0],
         capsize=3,
         label="simulated",
     )
-    axes.plot(a, flow.linear * a + flow.cubic * a**3, color="#2b333b", linewidth=1.0, label="fit")
-    axes.plot(a, flow.linear * a, color="#2b333b", linestyle="--", linewidth=1.0, label="linear response")
-    axes.set_xlabel("acceleration (nm/ps²)")
-    axes.set_ylabel("velocity (nm/ps)")
+    fit = response.linear * x + response.cubic * x**3
+    axes.plot(x, fit, color="#2b333b", linewidth=1.0, label="fit")
+    axes.plot(x, response.linear * x, color="#2b333b", linestyle="--", linewidth=1.0, label="linear response")
+    axes.set_xlabel(drive)
+    axes.set_ylabel(answer)
     axes.legend(loc="upper left", fontsize=9)
 
 

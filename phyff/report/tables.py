@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from phyff.errors import InputError
+from phyff.measurements import Measured
 from phyff.properties import Property, Study
 from phyff.properties.result import duration
 
@@ -15,10 +16,12 @@ LABELS = {
     "viscosity": "Viscosity",
     "compressibility": "Isothermal compressibility",
     "thermal_expansion": "Thermal expansion",
+    "heat_of_vaporisation": "Heat of vaporisation",
     "dielectric_constant": "Static dielectric constant",
     "conductivity": "Conductivity (Einstein-Helfand)",
     "conductivity_green_kubo": "Conductivity (Green-Kubo)",
     "conductivity_nernst_einstein": "Conductivity (Nernst-Einstein)",
+    "conductivity_field": "Conductivity (drift in an electric field)",
     "ionicity": "Ionicity",
     "salt_diffusion": "Salt diffusion, thermodynamic factor 1",
     "fraction_free_ions": "Cations that are free",
@@ -28,12 +31,14 @@ LABELS = {
 UNITS = {"g/cm3": "g/cm³", "1e-9 m2/s": "10⁻⁹ m²/s"}
 """Units that print differently from how results.json spells them."""
 TOPICS = {
-    "Liquid": ("density", "compressibility", "thermal_expansion", "dielectric", "viscosity"),
+    "Liquid": ("density", "compressibility", "thermal_expansion", "heat", "dielectric", "viscosity"),
     "Charge transport": ("conductivity", "ionicity", "transference", "salt_diffusion", "onsager"),
     "Diffusion": ("self_diffusion",),
     "Structure": ("coordination", "fraction", "residence"),
 }
 """Title: how the names of its properties begin, in the order of the page."""
+NOTABLE_DIFFERENCE = 0.02
+"""Relative difference in a mole fraction from which on the page tells it beside a measured value."""
 Table = list[list[str]]
 
 
@@ -72,17 +77,20 @@ def with_error(value: float, error: float) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}"
 
 
-def headline(properties: Mapping[str, Property]) -> list[tuple[str, list[dict[str, Any]]]]:
-    """By topic, one row a property: label, value, unit, verdict, converged, note."""
+def headline(
+    properties: Mapping[str, Property], known: Mapping[str, Measured]
+) -> list[tuple[str, list[dict[str, Any]]]]:
+    """By topic, one row a property: label, value, unit, verdict, converged, note, and the measured value of
+    the same formulation or None."""
     topics = []
     for title, beginnings in TOPICS.items():
         names = [n for beginning in beginnings for n in properties if n.startswith(beginning)]
         if names:
-            topics.append((title, [_row(name, properties[name]) for name in names]))
+            topics.append((title, [_row(name, properties[name], known.get(name)) for name in names]))
     return topics
 
 
-def _row(name: str, p: Property) -> dict[str, Any]:
+def _row(name: str, p: Property, known: Measured | None) -> dict[str, Any]:
     return {
         "label": label(name),
         "value": with_error(p.value, p.error),
@@ -90,7 +98,19 @@ def _row(name: str, p: Property) -> dict[str, Any]:
         "verdict": p.verdict,
         "converged": p.converged,
         "note": note(p.details),
+        "measured": None if known is None else measured(p, known),
     }
+
+
+def measured(p: Property, known: Measured) -> dict[str, str]:
+    """A measured value beside a simulated one: deviation, source, and how far the compositions differ."""
+    parts = [known.source]
+    if math.isfinite(p.value):
+        parts.insert(0, f"simulated {100.0 * (p.value / known.value - 1.0):+.1f} %")
+    if abs(known.difference) >= NOTABLE_DIFFERENCE:
+        more = "more" if known.difference > 0.0 else "less"
+        parts.append(f"the box holds {100.0 * abs(known.difference):.0f} % {more} {known.species}")
+    return {"value": f"{known.value:g}", "note": "; ".join(parts)}
 
 
 def note(details: Mapping[str, Any]) -> str:
@@ -112,6 +132,8 @@ def note(details: Mapping[str, Any]) -> str:
         )
     elif "method" in details:
         parts.append(str(details["method"]))
+    if details.get("error_from") == "scatter of the replicas":
+        parts.append(f"error from the scatter of {len(details['replica_values'])} replicas")
     return "; ".join(parts)
 
 

@@ -19,5 +19,5 @@ def ec(tmp_path_factory: pytest.TempPathFactory) -> MonomerData:
 
     store = RecordStore(tmp_path_factory.mktemp("empty"), (library_species.RECORDS,))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(executor, "_pool", no_jobs)
+        patch.setattr(executor, "worker_pool", no_jobs)
         return monomer_records(Molecule.from_smiles("O=C1OCCO1"), PHYFF_2026A, store)

@@ -135,7 +135,7 @@ class StandIn:
         return np.array([atom.index for atom in topology.atoms() if atom.element is not None])
 
     def save(self, path):
-        path.write_text(json.dumps({"standin": self.fragile}))
+        path.write_text(json.dumps({"standin": self.fragile, "species": []}))
 
 
 COUNTS = [("WATER", 36), ("NEON", 2)]

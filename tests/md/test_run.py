@@ -75,7 +75,12 @@ def check_outputs(run_dir: Path) -> None:
     n_frames = round(settings.stage("transport").ps / settings.frame_ps)
     assert len(universe.trajectory) == n_frames
     state = RunState.load(run_dir)
-    assert state.nvt["replicas"] == [{"trajectory": "nvt.dcd", "log": "nvt.csv", "frames": n_frames}]
+    files = {"trajectory": "nvt.dcd", "log": "nvt.csv", "dipoles": "nvt-dipole.csv"}
+    assert state.nvt["replicas"] == [files | {"frames": n_frames}]
+    times = np.loadtxt(run_dir / "nvt.csv", delimiter=",", skiprows=1)[:, 0]
+    np.testing.assert_array_equal(
+        np.loadtxt(run_dir / "nvt-dipole.csv", delimiter=",", skiprows=1)[:, 0], times
+    )
     xyz = np.array([step.positions.copy() for step in universe.trajectory])
     times = [step.time for step in universe.trajectory]
     np.testing.assert_allclose(np.diff(times), settings.frame_ps, rtol=1e-4)
@@ -101,6 +106,16 @@ def test_a_run_goes_from_an_empty_directory_to_a_whole_trajectory(finished):
     assert state.nvt["box_nm"] ** 3 == pytest.approx(volume, rel=1e-6)
     universe = MDAnalysis.Universe(str(finished / "topology.pdb"), str(finished / "nvt.dcd"))
     assert universe.dimensions[0] == pytest.approx(10 * state.nvt["box_nm"], rel=1e-5)
+
+
+def test_the_last_dipole_is_that_of_the_last_state_with_its_oscillators_and_sites(finished):
+    state = openmm.XmlSerializer.deserialize((finished / "state-transport.xml").read_text())
+    waters = state.getPositions(asNumpy=True)._value[: 36 * 5].reshape(36, 5, 3)
+    charges = np.array([1.71636, 0.55733, 0.55733, -1.71636, -1.11466])
+    dipole = np.loadtxt(finished / "nvt-dipole.csv", delimiter=",", skiprows=1)[-1, 1:]
+    np.testing.assert_allclose(dipole, np.einsum("p,mpd->d", charges, waters), atol=1e-6)
+    permanent = charges - np.array([1.71636, 0, 0, -1.71636, 0])
+    assert np.abs(dipole - np.einsum("p,mpd->d", permanent, waters)).max() > 1e-3
 
 
 def test_a_finished_run_is_left_alone(finished):
@@ -199,7 +214,7 @@ def test_other_settings_or_molecules_in_the_same_directory_are_refused(finished)
 
 
 def test_a_directory_in_use_is_refused(finished):
-    with run_module._lock(finished), pytest.raises(SimulationError, match="in use"):
+    with run_module.lock(finished), pytest.raises(SimulationError, match="in use"):
         simulate(StandIn(), COUNTS, DENSITY, tiny(), finished, platform="CPU")
 
 

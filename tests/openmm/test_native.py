@@ -22,7 +22,9 @@ COUNTS = [("Li+", 4), ("PF6-", 4), ("EC", 28), ("DMC", 28)]
 FORCE_FIELD = ForceField(tuple(library_species.load(name) for name, _ in COUNTS), SHORT_RANGE)
 SPACING = 0.65
 EDGE = 4 * SPACING
-PAIR_GROUPS = {GROUPS["damping"], GROUPS["short range"]}
+PAIR_GROUPS = {GROUPS["permanent"], GROUPS["damping"], GROUPS["short range"]}
+RECIPROCAL_GROUP = 20
+"""Of its own here: OpenMM computes it in single precision on the CPU platform, accelerated or not."""
 TOLERANCE = 1e-9
 """Relative; the kernel is in double precision."""
 
@@ -47,7 +49,10 @@ def box() -> tuple[Topology, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def system(box) -> openmm.System:
-    return FORCE_FIELD.create_system(box[0], 0.8)
+    built = FORCE_FIELD.create_system(box[0], 0.8)
+    (charges,) = (f for f in built.getForces() if isinstance(f, openmm.NonbondedForce))
+    charges.setReciprocalSpaceForceGroup(RECIPROCAL_GROUP)
+    return built
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +105,32 @@ def _scaled(topology: Topology, positions: np.ndarray, factor: float) -> np.ndar
 
 
 @needs_kernel
-def test_both_pair_forces_are_taken_over_with_their_names_and_groups(system) -> None:
+def test_pair_forces_are_taken_over_with_their_names_and_groups(system) -> None:
     before = {f.getName(): f.getForceGroup() for f in system.getForces()}
     copied = with_native_forces(system)
-    assert {f.getName(): f.getForceGroup() for f in copied.getForces()} == before
+    after = {f.getName(): f.getForceGroup() for f in copied.getForces()}
+    assert after == {**before, "charges and C6, reciprocal space": RECIPROCAL_GROUP}
     assert not [f for f in copied.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
+    (remaining,) = (f for f in copied.getForces() if isinstance(f, openmm.NonbondedForce))
+    assert not remaining.getIncludeDirectSpace()
     assert sum(isinstance(f, openmm.CustomNonbondedForce) for f in system.getForces()) == 2
+
+
+@needs_kernel
+def test_the_reciprocal_space_is_that_of_stock_openmm(box, system, reference) -> None:
+    """Single precision here, double in the reference."""
+    native = _context(with_native_forces(system), "CPU")
+    stock = _context(system, "CPU")
+    found = []
+    for context in (native, stock, reference):
+        context.setPositions(box[1])
+        found.append(context.getState(energy=True, forces=True, groups={RECIPROCAL_GROUP}))
+    energies = [state.getPotentialEnergy()._value for state in found]
+    forces = [state.getForces(asNumpy=True)._value for state in found]
+    largest = np.abs(forces[2]).max()
+    for energy, force in zip(energies[:2], forces[:2], strict=True):
+        assert energy == pytest.approx(energies[2], rel=1e-4)
+        assert np.abs(force - forces[2]).max() < 1e-4 * largest
 
 
 @needs_kernel

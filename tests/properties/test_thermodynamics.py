@@ -1,5 +1,7 @@
 """Fluctuation formulas, dielectric constant and structure factor: known answers come back."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +82,37 @@ def test_free_dipoles_have_the_dielectric_constant_of_an_ideal_gas() -> None:
     lower = dielectric(run, [frames(xyz, box)], dipoles, induced=False)["dielectric_constant"]
     assert lower.verdict == "not converged: induced dipoles are not in the trajectory"
     assert dielectric(run, [frames(xyz, box)], {}, induced=True) == {}
+
+
+def test_a_logged_dipole_gives_the_induced_part_and_the_electronic_one_is_added(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    box, spread, count, alpha = 2.5, 0.9, 100, 6.5
+    run = replace(run_of(species("HCl", ("H", "Cl"), count)), directory=tmp_path)
+    still = frames(np.zeros((50, 2 * count, 3)), box)
+    replicas = [replace(still, dipoles=spread * ar1(rng, (4000, 3), 5.0)) for _ in range(2)]
+    fluctuating = 4.0 * np.pi * COULOMB * 3.0 * spread**2 / (3.0 * box**3 * GAS_CONSTANT * TEMPERATURE)
+    unknown = dielectric(run, replicas, {}, induced=False)["dielectric_constant"]
+    assert abs(unknown.value - 1.0 - fluctuating) < 3.0 * unknown.error
+    assert "electronic part is unknown" in unknown.verdict
+    response = {"polarizability_qm_A3": 2.0 * alpha, "polarizability_trace_relative_error": -0.5}
+    member = {"name": "HCl", "quality": {"response": response}}
+    (tmp_path / "forcefield.json").write_text(json.dumps({"species": [member]}))
+    found = dielectric(run, replicas, {}, induced=False)["dielectric_constant"]
+    share = 4.0 * np.pi / 3.0 * count * alpha * 1e-3 / box**3
+    assert found.value - unknown.value == pytest.approx((1.0 + 2.0 * share) / (1.0 - share) - 1.0)
+    assert found.error == unknown.error and found.converged
+
+
+def test_the_stated_error_of_the_dielectric_constant_covers_the_known_one() -> None:
+    rng, run = np.random.default_rng(6), run_of(species("HCl", ("H", "Cl"), 1))
+    known = 1.0 + 4.0 * np.pi * COULOMB * 3.0 / (3.0 * 27.0 * GAS_CONSTANT * TEMPERATURE)
+    deviations = []
+    for _ in range(100):
+        production = replace(frames(np.zeros((2, 2, 3)), 3.0), dipoles=ar1(rng, (2000, 3), 5.0))
+        found = dielectric(run, [production], {}, induced=False)["dielectric_constant"]
+        deviations.append((found.value - known) / found.error)
+    assert 0.54 <= np.mean(np.abs(deviations) < 1.0) <= 0.82  # 68 % +- three binomial standard errors
+    assert np.mean(np.abs(deviations) < 2.0) >= 0.88
 
 
 def test_off_atom_charges_of_the_force_field_count_in_the_dipole(tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -87,3 +87,14 @@ def test_every_replica_that_exists_is_read_and_snapshots_are_shared_out(tmp_path
     replicas = read_replicas(read_run(run_dir), max_snapshots=12)
     assert [len(production.centres) for production in replicas] == [12, 12]
     assert [len(production.snapshots) for production in replicas] == [6, 6]
+
+
+def test_dipoles_that_the_run_logged_come_with_the_trajectory(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    replica = {"trajectory": "nvt.dcd", "log": "nvt.csv", "dipoles": "nvt-dipole.csv", "frames": 50}
+    nvt = {"frame_ps": 1.0, "box_nm": 2.5, "replicas": [replica]}
+    run_dir = SyntheticRun(n_frames=50, settings={"nvt": nvt}).write(tmp_path)
+    assert read_replicas(read_run(run_dir))[0].dipoles is None
+    rows = ["time_ps,x,y,z", "0.1,1.0,2.0,3.0", "0.2,4.0,5.0,6.0", "0.3,7.0"]  # the last cut off by a kill
+    (run_dir / "nvt-dipole.csv").write_text("\n".join(rows))
+    dipoles = read_replicas(read_run(run_dir))[0].dipoles
+    assert dipoles is not None and dipoles.tolist() == [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]

@@ -8,6 +8,7 @@ from synthetic_run import SyntheticRun, ar1
 
 from phyff.errors import InputError
 from phyff.properties import study
+from phyff.properties.response import Series
 from phyff.properties.viscosity import viscosity_of_flow
 
 DENSITY, WAVE_NUMBER, FRICTION, VISCOSITY = 1.2, 2.5, 1.0, 2.0
@@ -17,7 +18,7 @@ MOBILITY = 1.0 / (FRICTION + VISCOSITY * WAVE_NUMBER**2 / DENSITY)
 def flow(rng: np.random.Generator, thinning: float = 0.0, rows: int = 4000):  # type: ignore[no-untyped-def]
     """Made-up series of profile velocities: linear response, shear thinning, correlated noise."""
     return {
-        a: (MOBILITY * a * (1.0 + thinning * a**2) + 0.002 * ar1(rng, rows, 4.0), 0.02)
+        a: Series(MOBILITY * a * (1.0 + thinning * a**2) + 0.002 * ar1(rng, rows, 4.0), 0.02)
         for a in (0.02, 0.04, 0.08)
     }
 
@@ -40,7 +41,7 @@ def test_shear_thinning_is_extrapolated_away() -> None:
 
 def test_a_flow_lost_in_noise_has_no_viscosity() -> None:
     rng = np.random.default_rng(3)
-    noise = {a: (0.05 * ar1(rng, 300, 20.0), 0.02) for a in (1e-4, 2e-4)}
+    noise = {a: Series(0.05 * ar1(rng, 300, 20.0), 0.02) for a in (1e-4, 2e-4)}
     found, _ = viscosity_of_flow(noise, WAVE_NUMBER, DENSITY, FRICTION)
     assert found.to_json()["value"] is None
     assert "above the noise" in found.verdict
@@ -48,12 +49,15 @@ def test_a_flow_lost_in_noise_has_no_viscosity() -> None:
 
 def test_a_run_directory_uses_its_own_viscosity_for_the_finite_size_correction(tmp_path) -> None:  # type: ignore[no-untyped-def]
     run_dir = SyntheticRun(n_frames=200).write(tmp_path)
-    rows = ["amplitude_nm_ps2,time_ps,velocity_nm_ps"]
-    for amplitude, (series, interval) in flow(np.random.default_rng(4)).items():
-        rows += [f"{amplitude},{interval * k:.3f},{v:.8f}" for k, v in enumerate(series)]
-    (run_dir / "viscosity.csv").write_text("\n".join(rows) + "\n")
+    files = []
+    for amplitude, series in flow(np.random.default_rng(4)).items():
+        still = [f"{0.02 * k:.3f},99.0" for k in range(1, 51)]
+        rows = [f"{1.0 + 0.02 * k:.3f},{v:.8f}" for k, v in enumerate(series.values, start=1)]
+        (run_dir / f"{amplitude}.csv").write_text("\n".join(["time_ps,velocity_nm_ps", *still, *rows]) + "\n")
+        files.append({"file": f"{amplitude}.csv", "strength": amplitude})
     about = {
-        "series": "viscosity.csv",
+        "series": files,
+        "steady_ps": 1.0,
         "wave_number_per_nm": WAVE_NUMBER,
         "density_g_cm3": DENSITY,
         "friction_per_ps": FRICTION,

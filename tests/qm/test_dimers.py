@@ -6,9 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from phyff.qm.dimers import FAR_ANGSTROM, Partner, approach_job, approach_job_of, scan_jobs
+from phyff.qm.dimers import (
+    FAR_ANGSTROM,
+    Partner,
+    approach_job,
+    approach_job_of,
+    decomposition_key,
+    scan_jobs,
+)
 from phyff.qm.level import PHYFF_2026A
-from phyff.qm.store import RecordStore, read_record
+from phyff.qm.store import RecordStore, read_record, record_key
 from phyff.species.molecule import Molecule
 
 RECORDS = Path(__file__).parents[2] / "molecules" / "records"
@@ -61,3 +68,12 @@ def test_the_committed_dimers_are_those_of_the_committed_approaches() -> None:
     known = [(s["scan"], s["step"], json.dumps(s["second"]["xyz_angstrom"])) in wanted for s in specs]
     # six of the first EC + PF6- dimers name the molecules in the other order
     assert known.count(False) <= 6
+
+
+@pytest.mark.parametrize("kind", ["dimer", "liquid_dimer"])
+def test_every_committed_decomposition_is_found_under_the_key_of_the_level(kind: str) -> None:
+    paths = sorted((RECORDS / kind).glob("*.json"))
+    assert paths
+    for path in paths:
+        spec = {**read_record(path)["spec"], "level": decomposition_key(PHYFF_2026A)}
+        assert record_key(kind, spec) == path.stem

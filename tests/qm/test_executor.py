@@ -1,5 +1,7 @@
 """The executor: order, resuming, failures."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +40,18 @@ def test_a_failing_job_is_named_and_the_others_are_kept(tmp_path):
         run_jobs(jobs, store, workers=1)
     record = store.get("square", jobs[1].spec)
     assert record is not None and record["square"] == 16 and record["wall_s"] >= 0
+
+
+def kill_once(spec: dict[str, Any]) -> dict[str, Any]:
+    """Kills its worker the first time."""
+    if spec["value"] == 2 and not os.path.exists(spec["trace"]):
+        open(spec["trace"], "w").close()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"square": spec["value"] ** 2}
+
+
+def test_jobs_of_a_killed_worker_are_given_to_another(tmp_path):
+    store, trace = RecordStore(tmp_path / "store"), tmp_path / "trace"
+    jobs = [Job("square", {"value": v, "trace": str(trace)}, kill_once, f"square of {v}") for v in (1, 2, 3)]
+    assert [record["square"] for record in run_jobs(jobs, store, workers=2)] == [1, 4, 9]
+    assert trace.exists()

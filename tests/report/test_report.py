@@ -1,17 +1,20 @@
 """The page is complete, self-contained and honest; the figure is drawn."""
 
+import base64
 import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
-from synthetic_run import SyntheticRun
+from synthetic_run import EC, BrownianSpecies, SyntheticRun
 
 from phyff.errors import InputError
-from phyff.properties import study
+from phyff.measurements import Measured
+from phyff.properties import Property, study
 from phyff.report import figure, write_report
-from phyff.report.tables import flatten, headline, label, with_error
+from phyff.report.tables import flatten, headline, label, measured, with_error
 
 FORCE_FIELD = {
     "species": [
@@ -41,7 +44,7 @@ def page(run_dir: Path) -> str:
 
 
 def test_the_page_loads_nothing_from_elsewhere(page: str) -> None:
-    assert not re.search(r'(src|href)="(?!#)', page)
+    assert not re.search(r'(src|href)="(?!#|data:text/csv;base64,)', page)
     assert "<script" not in page
     assert "@import" not in page
     assert not re.search(r"url\((?!#)", page)
@@ -64,6 +67,41 @@ def test_there_is_one_plot_for_each_property(page: str) -> None:
     assert len(identifiers) == len(set(identifiers))
     for drawing in drawings:
         ElementTree.fromstring(drawing)
+
+
+def test_the_numbers_of_every_plot_can_be_downloaded_from_the_page(page: str, run_dir: Path) -> None:
+    links = re.findall(r'href="data:text/csv;base64,([^"]+)" download="([^"]+)"', page)
+    files = {name: base64.b64decode(data).decode().splitlines() for data, name in links}
+    assert len(files) == len(links) == len(re.findall("<svg", page))
+    result = study(run_dir)
+    assert files["density.csv"][0] == "time_ps,density_g_cm3"
+    times, densities = np.array([row.split(",") for row in files["density.csv"][1:]], dtype=float).T
+    assert times == pytest.approx(result.npt_times) and densities == pytest.approx(result.npt_densities)
+    assert files["displacement.csv"][0] == "lag_ps,Li_nm2,PF6_nm2,EC_nm2"
+    assert len(files["displacement.csv"]) == len(result.displacements[0].lags) + 1
+    assert any(name.startswith("distribution-Li-") for name in files)
+
+
+def test_without_a_measured_value_the_page_has_no_column_for_one(page: str) -> None:
+    assert "<th>measured</th>" not in page
+
+
+def test_a_measured_value_of_the_same_liquid_stands_beside_the_simulated_one(tmp_path: Path) -> None:
+    run_dir = SyntheticRun(
+        species=(BrownianSpecies("EC", EC, 0, 60, 0.0008),), temperature=313.15, production=False
+    ).write(tmp_path / "run")
+    result = study(run_dir)
+    density = result.properties["density"].value
+    page = write_report(run_dir, result).read_text(encoding="utf-8")
+    assert "<th>measured</th>" in page and "Xu, Chem. Rev. 104, 4303 (2004)" in page
+    assert f"simulated {100 * (density / 1.321 - 1):+.1f} %" in page
+    assert result.results()["provenance"]["measured"]["density"]["value"] == 1.321
+
+
+def test_a_box_of_slightly_different_composition_says_so() -> None:
+    known = Measured(1.30, "g/cm3", "somewhere", "LP30", "Li+", -0.077)
+    cells = measured(Property(1.27, 0.01, "g/cm3", "converged"), known)
+    assert cells == {"value": "1.3", "note": "simulated -2.3 %; somewhere; the box holds 8 % less Li+"}
 
 
 def test_a_run_without_production_still_has_a_page(tmp_path: Path) -> None:
@@ -93,7 +131,7 @@ def test_values_carry_the_digits_their_error_allows() -> None:
 
 def test_every_property_has_a_place_on_the_page(run_dir: Path) -> None:
     properties = study(run_dir).properties
-    assert sum(len(rows) for _, rows in headline(properties)) == len(properties)
+    assert sum(len(rows) for _, rows in headline(properties, {})) == len(properties)
 
 
 def test_labels_are_words() -> None:

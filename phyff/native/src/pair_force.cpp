@@ -33,20 +33,22 @@ class PairForceImpl : public CustomCPPForceImpl {
         std::vector<double> force;  // x, y, z and a blank for each place
     };
 
-    void read_particles(int n_total);
+    void read_particles();
     void place_parameters();
     void sum_pairs(int thread);
+    void sum_exceptions(int thread);
     void in_parallel(const std::function<void(int)>& work);
 
     const PairForce& owner_;
-    Range range_{};
-    double tail_ = 0;  // long-range correction times volume, kJ/mol nm^3
     std::unique_ptr<ThreadPool> pool_;
-    std::vector<int> particles_;
-    Columns rows_, columns_;  // rows_ by slot of particles_, columns_ by place
+    std::vector<int> particles_, place_of_;  // by slot; by particle
+    Columns columns_;                        // by place
+    Exceptions exceptions_;                  // by place
     std::unique_ptr<PairList> list_;
     std::vector<Sum> sums_;
 };
+
+constexpr double kReciprocalCutoff = 0.1;  // nm; OpenMM's own neighbour list is without use then, and short
 
 int threads_of(ContextImpl& context) {
     Platform& platform = context.getPlatform();
@@ -93,34 +95,26 @@ double tail_of(const CustomNonbondedForce& stock, const Columns& rows) {
 
 void PairForceImpl::initialize(ContextImpl& context) {
     CustomCPPForceImpl::initialize(context);
-    const CustomNonbondedForce& stock = owner_.stock();
-    if (stock.getNumParticles() != context.getSystem().getNumParticles())
+    if (static_cast<int>(owner_.pairs().rows.size()) != context.getSystem().getNumParticles())
         throw OpenMMException("PairForce must have exactly as many particles as the System it belongs to.");
-    range_.cutoff = stock.getCutoffDistance();
-    range_.switch_start = stock.getUseSwitchingFunction() ? stock.getSwitchingDistance() : range_.cutoff;
     pool_ = std::make_unique<ThreadPool>(threads_of(context));
     sums_.resize(pool_->getNumThreads());
-    read_particles(context.getSystem().getNumParticles());
-    if (stock.getUseLongRangeCorrection() && !rows_.empty()) tail_ = tail_of(stock, rows_);
+    read_particles();
 }
 
-void PairForceImpl::read_particles(int n_total) {
-    const CustomNonbondedForce& stock = owner_.stock();
-    std::set<int> group, other;
-    if (stock.getNumInteractionGroups() == 1) stock.getInteractionGroupParameters(0, group, other);
+void PairForceImpl::read_particles() {
+    const Pairs& pairs = owner_.pairs();
+    const int n_total = static_cast<int>(pairs.rows.size());
     std::vector<char> inert;
-    std::vector<double> row;
     for (int particle = 0; particle < n_total; ++particle) {
-        stock.getParticleParameters(particle, row);
-        if ((!group.empty() && !group.count(particle)) || owner_.term().absent(row)) continue;
+        if (!pairs.taking_part[particle] || owner_.term().absent(pairs.rows[particle])) continue;
         particles_.push_back(particle);
-        inert.push_back(owner_.term().inert(row));
-        rows_.push_back(row);
+        inert.push_back(owner_.term().inert(pairs.rows[particle]));
     }
-    std::vector<std::pair<int, int>> exclusions(stock.getNumExclusions());
-    for (std::size_t k = 0; k < exclusions.size(); ++k)
-        stock.getExclusionParticles(k, exclusions[k].first, exclusions[k].second);
-    list_ = std::make_unique<PairList>(particles_, inert, exclusions, n_total, range_.cutoff, pool_->getNumThreads());
+    place_of_.assign(n_total, -1);
+    exceptions_ = pairs.exceptions;
+    list_ = std::make_unique<PairList>(particles_, inert, pairs.exclusions, n_total, pairs.range.cutoff,
+                                       pool_->getNumThreads());
 }
 
 double PairForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions,
@@ -129,9 +123,12 @@ double PairForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>
     context.getPeriodicBoxVectors(a, b, c);
     const Box box{a[0], b[0], b[1], c[0], c[1], c[2]};
     if (list_->update(positions, box, [this](const auto& work) { in_parallel(work); })) place_parameters();
-    in_parallel([this](int thread) { sum_pairs(thread); });
+    in_parallel([this](int thread) {
+        sum_pairs(thread);
+        sum_exceptions(thread);
+    });
     std::fill(forces.begin(), forces.end(), Vec3());
-    double energy = tail_ / box.volume();
+    double energy = owner_.pairs().tail / box.volume();
     for (const Sum& sum : sums_) {
         energy += sum.energy;
         for (int k = 0; k < list_->size(); ++k)
@@ -141,9 +138,17 @@ double PairForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>
 }
 
 void PairForceImpl::place_parameters() {
+    const Pairs& pairs = owner_.pairs();
     columns_.assign(owner_.term().parameters.size(), std::vector<double>(list_->size()));
-    for (std::size_t c = 0; c < columns_.size(); ++c)
-        for (int k = 0; k < list_->size(); ++k) columns_[c][k] = rows_[list_->order()[k]][c];
+    for (int k = 0; k < list_->size(); ++k) {
+        const int particle = particles_[list_->order()[k]];
+        place_of_[particle] = k;
+        for (std::size_t c = 0; c < columns_.size(); ++c) columns_[c][k] = pairs.rows[particle][c];
+    }
+    for (int k = 0; k < exceptions_.size(); ++k) {
+        exceptions_.first[k] = place_of_[pairs.exceptions.first[k]];
+        exceptions_.second[k] = place_of_[pairs.exceptions.second[k]];
+    }
 }
 
 void PairForceImpl::sum_pairs(int thread) {
@@ -151,13 +156,14 @@ void PairForceImpl::sum_pairs(int thread) {
     sum.energy = 0;
     sum.force.assign(4 * list_->size(), 0.0);
     double* force = sum.force.data();
+    const Range range = owner_.pairs().range;
     Batch batch;
     list_->visit(thread, [&](int i, const int* partners, int number) {
         double fx = 0, fy = 0, fz = 0;
         for (int first = 0; first < number; first += kBatch) {
             const int kept = within_cutoff(list_->positions(), list_->box(), i, partners + first,
-                                           std::min(kBatch, number - first), range_.cutoff, batch);
-            owner_.term().evaluate(columns_, i, range_, kept, batch);
+                                           std::min(kBatch, number - first), range.cutoff, batch);
+            owner_.term().evaluate(columns_, i, range, kept, batch);
             for (int k = 0; k < kept; ++k) {
                 const double x = batch.push[k] * batch.dx[k], y = batch.push[k] * batch.dy[k],
                              z = batch.push[k] * batch.dz[k];
@@ -169,6 +175,25 @@ void PairForceImpl::sum_pairs(int thread) {
         }
         force[4 * i] += fx, force[4 * i + 1] += fy, force[4 * i + 2] += fz;
     });
+}
+
+void PairForceImpl::sum_exceptions(int thread) {
+    Sum& sum = sums_[thread];
+    Batch batch;
+    for (int begin = kBatch * thread; begin < exceptions_.size(); begin += kBatch * pool_->getNumThreads()) {
+        const int number = std::min(kBatch, exceptions_.size() - begin);
+        separate(list_->positions(), list_->box(), exceptions_, begin, number, batch);
+        evaluate_exceptions(exceptions_, begin, number, owner_.pairs().range.screening, batch);
+        for (int k = 0; k < number; ++k) {
+            double *one = &sum.force[4 * exceptions_.first[begin + k]],
+                   *other = &sum.force[4 * exceptions_.second[begin + k]];
+            const double x = batch.push[k] * batch.dx[k], y = batch.push[k] * batch.dy[k],
+                         z = batch.push[k] * batch.dz[k];
+            one[0] += x, one[1] += y, one[2] += z;
+            other[0] -= x, other[1] -= y, other[2] -= z;
+            sum.energy += batch.energy[k];
+        }
+    }
 }
 
 void PairForceImpl::in_parallel(const std::function<void(int)>& work) {
@@ -197,9 +222,120 @@ bool stands_for(const Term& term, const CustomNonbondedForce& force) {
     return !first.empty() && first == second;
 }
 
+Pairs pairs_of(const CustomNonbondedForce& stock, const Term& term) {
+    Pairs pairs;
+    std::set<int> group, other;
+    if (stock.getNumInteractionGroups() == 1) stock.getInteractionGroupParameters(0, group, other);
+    Columns present;
+    for (int particle = 0; particle < stock.getNumParticles(); ++particle) {
+        std::vector<double> row;
+        stock.getParticleParameters(particle, row);
+        pairs.taking_part.push_back(group.empty() || group.count(particle));
+        if (pairs.taking_part.back() && !term.absent(row)) present.push_back(row);
+        pairs.rows.push_back(row);
+    }
+    pairs.exclusions.resize(stock.getNumExclusions());
+    for (std::size_t k = 0; k < pairs.exclusions.size(); ++k)
+        stock.getExclusionParticles(k, pairs.exclusions[k].first, pairs.exclusions[k].second);
+    pairs.range.cutoff = stock.getCutoffDistance();
+    pairs.range.switch_start = stock.getUseSwitchingFunction() ? stock.getSwitchingDistance() : pairs.range.cutoff;
+    if (stock.getUseLongRangeCorrection() && !present.empty()) pairs.tail = tail_of(stock, present);
+    return pairs;
+}
+
+/// Whether the force has PME and nothing else than charges and one Lennard-Jones diameter.
+bool has_direct_space(const NonbondedForce& force) {
+    if (force.getNonbondedMethod() != NonbondedForce::PME || force.getUseSwitchingFunction() ||
+        !force.getIncludeDirectSpace() || force.getNumGlobalParameters() || !force.getNumParticles())
+        return false;
+    double first_charge, diameter, first_depth;
+    force.getParticleParameters(0, first_charge, diameter, first_depth);
+    for (int k = 0; k < force.getNumParticles(); ++k) {
+        double charge, sigma, epsilon;
+        force.getParticleParameters(k, charge, sigma, epsilon);
+        if (sigma != diameter || epsilon < 0) return false;
+    }
+    return true;
+}
+
+/// Screening (1/nm) and mesh of a NonbondedForce, as OpenMM chooses them for its error tolerance.
+struct Mesh {
+    double screening;
+    int x, y, z;
+};
+
+Mesh mesh_of(const NonbondedForce& force, const System& system) {
+    Mesh mesh;
+    force.getPMEParameters(mesh.screening, mesh.x, mesh.y, mesh.z);
+    if (mesh.screening == 0) {
+        Vec3 box[3];
+        system.getDefaultPeriodicBoxVectors(box[0], box[1], box[2]);
+        const double tolerance = force.getEwaldErrorTolerance();
+        mesh.screening = std::sqrt(-std::log(2 * tolerance)) / force.getCutoffDistance();
+        const double density = 2 * mesh.screening / (3 * std::pow(tolerance, 0.2));
+        int* sizes[3] = {&mesh.x, &mesh.y, &mesh.z};
+        for (int k = 0; k < 3; ++k) *sizes[k] = std::max(6, static_cast<int>(std::ceil(density * box[k][k])));
+    }
+    return mesh;
+}
+
+Pairs pairs_of(const NonbondedForce& stock, const Mesh& mesh) {
+    Pairs pairs;
+    double sum6 = 0, squares6 = 0, sum12 = 0, squares12 = 0;
+    const int n = stock.getNumParticles();
+    for (int particle = 0; particle < n; ++particle) {
+        double charge, sigma, epsilon;
+        stock.getParticleParameters(particle, charge, sigma, epsilon);
+        const double s6 = std::sqrt(4 * epsilon) * std::pow(sigma, 3), s12 = std::sqrt(4 * epsilon) * std::pow(sigma, 6);
+        pairs.rows.push_back({charge, s6, s12});
+        sum6 += s6, squares6 += s6 * s6, sum12 += s12, squares12 += s12 * s12;
+    }
+    pairs.taking_part.assign(n, 1);
+    const double cutoff = stock.getCutoffDistance();
+    pairs.range = {cutoff, cutoff, mesh.screening};
+    if (stock.getUseDispersionCorrection()) {
+        // n^2 times the mean over the n(n + 1)/2 pairs, a particle with its like included, as OpenMM takes it.
+        const double c6 = sum6 * sum6 + squares6, c12 = sum12 * sum12 + squares12;
+        pairs.tail = 2 * M_PI * n / (n + 1) * (c12 / (9 * std::pow(cutoff, 9)) - c6 / (3 * std::pow(cutoff, 3)));
+    }
+    Exceptions& exceptions = pairs.exceptions;
+    for (int k = 0; k < stock.getNumExceptions(); ++k) {
+        int i, j;
+        double product, sigma, epsilon;
+        stock.getExceptionParameters(k, i, j, product, sigma, epsilon);
+        pairs.exclusions.push_back({i, j});
+        const double reciprocal = pairs.rows[i][0] * pairs.rows[j][0];
+        if (product == 0 && reciprocal == 0 && epsilon == 0) continue;
+        exceptions.first.push_back(i), exceptions.second.push_back(j);
+        exceptions.own.push_back(product), exceptions.reciprocal.push_back(reciprocal);
+        exceptions.c6.push_back(4 * epsilon * std::pow(sigma, 6));
+        exceptions.c12.push_back(4 * epsilon * std::pow(sigma, 12));
+    }
+    return pairs;
+}
+
+/// The reciprocal space of a NonbondedForce alone.
+NonbondedForce* reciprocal_space(const NonbondedForce& stock, const Mesh& mesh) {
+    auto* force = new NonbondedForce();
+    force->setName(stock.getName() + ", reciprocal space");
+    const int group = stock.getReciprocalSpaceForceGroup();
+    force->setForceGroup(group < 0 ? stock.getForceGroup() : group);
+    force->setNonbondedMethod(NonbondedForce::PME);
+    force->setIncludeDirectSpace(false);
+    force->setUseDispersionCorrection(false);
+    force->setCutoffDistance(kReciprocalCutoff);
+    force->setPMEParameters(mesh.screening, mesh.x, mesh.y, mesh.z);
+    for (int k = 0; k < stock.getNumParticles(); ++k) {
+        double charge, sigma, epsilon;
+        stock.getParticleParameters(k, charge, sigma, epsilon);
+        force->addParticle(charge, 1.0, 0.0);
+    }
+    return force;
+}
+
 }  // namespace
 
-PairForce::PairForce(const CustomNonbondedForce& stock, const Term& term) : stock_(stock), term_(term) {
+PairForce::PairForce(const Force& stock, Pairs pairs, const Term& term) : pairs_(std::move(pairs)), term_(term) {
     setName(stock.getName());
     setForceGroup(stock.getForceGroup());
 }
@@ -207,6 +343,8 @@ PairForce::PairForce(const CustomNonbondedForce& stock, const Term& term) : stoc
 ForceImpl* PairForce::createImpl() const { return new PairForceImpl(*this); }
 
 const Term* term_for(const Force& force) {
+    if (const auto* charges = dynamic_cast<const NonbondedForce*>(&force))
+        return has_direct_space(*charges) ? &direct_space() : nullptr;
     const auto* stock = dynamic_cast<const CustomNonbondedForce*>(&force);
     if (stock != nullptr)
         for (const Term& term : terms())
@@ -215,11 +353,20 @@ const Term* term_for(const Force& force) {
 }
 
 void replace_forces(System& system) {
-    for (int k = system.getNumForces() - 1; k >= 0; --k)
-        if (const Term* term = term_for(system.getForce(k))) {
-            system.addForce(new PairForce(dynamic_cast<const CustomNonbondedForce&>(system.getForce(k)), *term));
-            system.removeForce(k);
+    for (int k = system.getNumForces() - 1; k >= 0; --k) {
+        const Force& force = system.getForce(k);
+        const Term* term = term_for(force);
+        if (term == nullptr) continue;
+        if (const auto* charges = dynamic_cast<const NonbondedForce*>(&force)) {
+            const Mesh mesh = mesh_of(*charges, system);
+            system.addForce(new PairForce(force, pairs_of(*charges, mesh), *term));
+            system.addForce(reciprocal_space(*charges, mesh));
+        } else {
+            const auto& stock = dynamic_cast<const CustomNonbondedForce&>(force);
+            system.addForce(new PairForce(force, pairs_of(stock, *term), *term));
         }
+        system.removeForce(k);
+    }
 }
 
 }  // namespace phyff

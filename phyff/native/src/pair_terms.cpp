@@ -11,6 +11,8 @@ namespace {
 constexpr double kMaxArgument = 60.0;
 constexpr double kUnderflow = 700.0;
 constexpr double kCoulomb = 138.93545764498;
+constexpr double kTwoPerRootPi = 1.1283791670955126;
+constexpr double kClosest = 1e-4;  // nm; nearer than this an oscillator counts as on its atom
 constexpr int kLanes = 8;
 
 constexpr const char* kShortRange =
@@ -95,12 +97,30 @@ void damping(const Columns& columns, int i, Range range, int number, Batch& batc
     }
 }
 
+FOR_EVERY_PROCESSOR
+void screened(const Columns& columns, int i, Range range, int number, Batch& batch) {
+    const double *q = columns[0].data(), *s6 = columns[1].data(), *s12 = columns[2].data();
+    const double q_i = kCoulomb * q[i], s6_i = s6[i], s12_i = s12[i], screening = range.screening;
+#pragma omp simd
+    for (int k = 0; k < (number + kLanes - 1) / kLanes * kLanes; ++k) {
+        const int j = batch.j[k];
+        const double square = batch.square[k], per_r = 1 / std::sqrt(square), per_square = per_r * per_r;
+        const double x = screening * square * per_r, gauss = exp_minus(at_most(x * x, kUnderflow));
+        const double coulomb = q_i * q[j] * per_r, left = coulomb * gauss * scaled_erfc(x);
+        const double per_r6 = per_square * per_square * per_square;
+        const double e6 = s6_i * s6[j] * per_r6, e12 = s12_i * s12[j] * per_r6 * per_r6;
+        batch.energy[k] = left + e12 - e6;
+        batch.push[k] = (left + coulomb * kTwoPerRootPi * x * gauss + 12 * e12 - 6 * e6) * per_square;
+    }
+}
+
 bool no_amplitude(const std::vector<double>& row) {
     for (int k = 2; k < 8; ++k)
         if (row[k] != 0) return false;
     return true;
 }
 
+bool no_force(const std::vector<double>& row) { return row[0] == 0 && row[1] == 0 && row[2] == 0; }
 bool never(const std::vector<double>&) { return false; }
 bool no_charge(const std::vector<double>& row) { return row[0] == 0 && row[1] == 0; }
 bool permanent_only(const std::vector<double>& row) { return row[0] == row[1]; }
@@ -113,6 +133,49 @@ const std::vector<Term>& terms() {
         {kDamping, {"q", "p", "w"}, damping, no_charge, permanent_only},
     };
     return all;
+}
+
+const Term& direct_space() {
+    static const Term term = {nullptr, {"q", "s6", "s12"}, screened, no_force, never};
+    return term;
+}
+
+FOR_EVERY_PROCESSOR
+void evaluate_exceptions(const Exceptions& exceptions, int begin, int number, double screening, Batch& batch) {
+    const double *own = &exceptions.own[begin], *reciprocal = &exceptions.reciprocal[begin],
+                 *c6 = &exceptions.c6[begin], *c12 = &exceptions.c12[begin];
+#pragma omp simd
+    for (int k = 0; k < number; ++k) {
+        const double found = std::sqrt(batch.square[k]), r = found > kClosest ? found : kClosest, per_r = 1 / r;
+        const double x = screening * r, gauss = exp_minus(at_most(x * x, kUnderflow));
+        const double bare = kCoulomb * own[k] * per_r, inside = kCoulomb * reciprocal[k] * per_r;
+        const double screened = inside * (1 - gauss * scaled_erfc(x));
+        const double per_square = per_r * per_r, per_r6 = per_square * per_square * per_square;
+        const double e6 = c6[k] * per_r6, e12 = c12[k] * per_r6 * per_r6;
+        batch.energy[k] = bare - screened + e12 - e6;
+        batch.push[k] = (bare - screened + inside * kTwoPerRootPi * x * gauss + 12 * e12 - 6 * e6) * per_square;
+    }
+}
+
+FOR_EVERY_PROCESSOR
+void separate(const Coordinates& positions, const Box& box, const Exceptions& exceptions, int begin, int number,
+              Batch& batch) {
+    const double *xs = positions.x.data(), *ys = positions.y.data(), *zs = positions.z.data();
+    const int *first = &exceptions.first[begin], *second = &exceptions.second[begin];
+    const double ra = 1 / box.ax, rb = 1 / box.by, rc = 1 / box.cz;
+    const double ax = box.ax, bx = box.bx, by = box.by, cx = box.cx, cy = box.cy, cz = box.cz;
+#pragma omp simd
+    for (int k = 0; k < number; ++k) {
+        const int i = first[k], j = second[k];
+        double dx = xs[i] - xs[j], dy = ys[i] - ys[j], dz = zs[i] - zs[j];
+        const double n = nearest(dz * rc);
+        dx -= n * cx, dy -= n * cy, dz -= n * cz;
+        const double m = nearest(dy * rb);
+        dx -= m * bx, dy -= m * by;
+        dx -= nearest(dx * ra) * ax;
+        batch.dx[k] = dx, batch.dy[k] = dy, batch.dz[k] = dz;
+        batch.square[k] = dx * dx + dy * dy + dz * dz;
+    }
 }
 
 FOR_EVERY_PROCESSOR
