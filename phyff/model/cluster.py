@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -196,9 +197,10 @@ def relaxed_displacements(cluster: Cluster) -> Tensor:
         step = -gradient / DRUDE_FORCE_CONSTANT
         if not len(parents):
             return d
-        if float(step.abs().max()) < DISPLACEMENT_TOLERANCE:
-            if float(d.norm(dim=1).max()) < COLLAPSE_NM:
-                return d
+        largest = float(step.abs().max())
+        if largest < DISPLACEMENT_TOLERANCE and float(d.norm(dim=1).max()) < COLLAPSE_NM:
+            return d
+        if largest < DISPLACEMENT_TOLERANCE or not np.isfinite(largest):
             break
         history = [*history[-5:], (d, step)]
         d = _anderson(history)

@@ -138,7 +138,7 @@ def test_a_cation_bare_inside_an_anion_is_reported_as_not_converging() -> None:
     cation = standin_species.species("cation", "[Na+]", charges=(1.0,), alpha=(1e-5,), c6=(0.0,))
     cluster = Cluster.of(
         [species_tensors(anion, undamped), species_tensors(cation, undamped)],
-        [torch.zeros((1, 3), dtype=torch.float64), torch.tensor([[0.06, 0.0, 0.0]], dtype=torch.float64)],
+        [torch.zeros((1, 3), dtype=torch.float64), torch.tensor([[0.03, 0.0, 0.0]], dtype=torch.float64)],
     )
     with pytest.raises(SimulationError, match="induced dipoles do not converge: two molecules .* too close"):
         interaction_energy(cluster)

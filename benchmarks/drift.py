@@ -1,0 +1,188 @@
+"""How honest the dynamics is: temperatures under the production thermostats, energy drift without any.
+
+    phyff run recipes/lp30.yaml --preset quick --out RUN_DIR
+    python benchmarks/drift.py RUN_DIR [--ps PS] [--platform NAME]
+
+From the settled liquid of a finished run, at 0.5 and 1 fs. First the thermostats of its density and transport
+stages (phyff/md/protocol.py): mean temperature of atoms that carry their oscillators (the centre of mass of
+each pair), of oscillators against their atoms, and of molecules as wholes; unequal ones mean that heat flows
+through the liquid. Then no friction and no hard wall: the drift of the total energy, a straight line through
+its course, and how fast oscillators, cold at the start, take heat from the atoms.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from scipy.stats import linregress
+
+from phyff.errors import SimulationError
+from phyff.md.driven import Settled, settled
+from phyff.openmm.forcefield import ForceField
+from phyff.openmm.native import accelerated
+from phyff.openmm.platforms import platform_named, precision
+from phyff.properties.density import series_mean
+from phyff.units import GAS_CONSTANT
+
+TIME_STEPS_FS = (0.5, 1.0)
+STAGES = ("density", "transport")
+SAMPLE_PS = 0.02
+NO_FRICTION = 1e-6
+"""1/ps; at exactly zero DrudeLangevinIntegrator divides zero by zero (OpenMM 8.6)."""
+BLOCKS = 10
+"""Averages of the energy that the straight line goes through; they hardly remember each other."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Course:
+    """Samples of a stretch of dynamics, (n,) each; temperatures in K."""
+
+    time_ps: Floats
+    energy: Floats
+    """Potential and kinetic, kJ/mol."""
+    atoms: Floats
+    """Of centres of mass of atoms and their oscillators."""
+    oscillators: Floats
+    """Of their motion against their atoms."""
+    molecules: Floats
+    """Of centres of mass of molecules."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Of a total energy, kJ/mol per ns and atom."""
+
+    value: float
+    error: float
+    """One standard error."""
+    scatter: float
+    """Root mean square about the line, kJ/mol per atom."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run_dir", type=Path, help="folder of a finished phyff run")
+    parser.add_argument("--ps", type=float, default=20.0, help="length of each stretch")
+    parser.add_argument("--platform", help="OpenMM platform, by default the fastest")
+    options = parser.parse_args()
+    if options.ps < 2 * BLOCKS * SAMPLE_PS:
+        parser.error(f"--ps {options.ps:g} is too short for a drift; give {2 * BLOCKS * SAMPLE_PS:g} or more")
+    platform = platform_named(options.platform)
+    liquid = settled(ForceField.load(options.run_dir / "forcefield.json"), options.run_dir)
+    settings = json.loads((options.run_dir / "run.json").read_text())["settings"]
+    stages = {stage["name"]: stage for stage in settings["stages"]}
+    atoms = number_of_atoms(liquid.system)
+    print(f"{atoms} atoms at {settings['temperature_K']:g} K, {options.ps:g} ps a row, {platform.getName()}")
+    print(f"\n{'friction (1/ps)':21s} fs{'atoms (K)':>15s}{'molecules (K)':>16s}{'oscillators (K)':>17s}")
+    for name in STAGES:
+        frictions = stages[name]["friction"], stages[name]["drude_friction"]
+        for fs in TIME_STEPS_FS:
+            course = run(liquid, thermostat(liquid, fs, *frictions), options.ps, platform)
+            means = [series_mean(x) for x in (course.atoms, course.molecules, course.oscillators)]
+            a, m, o = (f"{mean.mean:.1f} ± {mean.error:.1f}" for mean in means)
+            label = f"{name}: {frictions[0]:g}, {frictions[1]:g}"
+            print(f"{label:21s}{fs:3.1f}{a:>15s}{m:>16s}{o:>17s}", flush=True)
+    print(
+        f"\n{'no friction':21s} fs{'drift (kJ/mol/ns/atom)':>27s}{'scatter (kJ/mol/atom)':>24s}"
+        f"{'atoms (K)':>13s}{'oscillators (K)':>18s}"
+    )
+    for fs in TIME_STEPS_FS:
+        course = run(liquid, no_thermostat(liquid, fs), options.ps, platform)
+        found = drift(course.time_ps, course.energy / atoms)
+        line = f"{found.value:.3f} ± {found.error:.3f}"
+        a, o = _from_to(course.atoms, 0), _from_to(course.oscillators, 1)
+        print(f"{'':21s}{fs:3.1f}{line:>27s}{found.scatter:>24.5f}{a:>13s}{o:>18s}", flush=True)
+
+
+def thermostat(
+    liquid: Settled, timestep_fs: float, friction: float, drude_friction: float
+) -> openmm.DrudeLangevinIntegrator:
+    """The production integrator with other frictions (1/ps)."""
+    made = liquid.integrator()
+    made.setStepSize(1e-3 * timestep_fs)
+    made.setFriction(friction)
+    made.setDrudeFriction(drude_friction)
+    return made
+
+
+def no_thermostat(liquid: Settled, timestep_fs: float) -> openmm.DrudeLangevinIntegrator:
+    """The same without what does work on the system besides its forces: frictions and hard wall."""
+    made = thermostat(liquid, timestep_fs, NO_FRICTION, NO_FRICTION)
+    made.setMaxDrudeDistance(0.0)
+    return made
+
+
+def run(
+    liquid: Settled, integrator: openmm.DrudeLangevinIntegrator, ps: float, platform: openmm.Platform
+) -> Course:
+    """Dynamics from the settled state, at rest as a whole, sampled every SAMPLE_PS.
+
+    Raises:
+        SimulationError: the liquid blew up.
+    """
+    system = liquid.system
+    masses = np.array([system.getParticleMass(k)._value for k in range(system.getNumParticles())])
+    context = openmm.Context(accelerated(system, platform), integrator, platform, precision(platform))
+    context.setPeriodicBoxVectors(*liquid.start.getPeriodicBoxVectors())
+    context.setPositions(liquid.start.getPositions())
+    velocities = liquid.start.getVelocities(asNumpy=True)._value
+    velocities[masses > 0] -= masses @ velocities / masses.sum()
+    context.setVelocities(velocities)
+    rows = []
+    for k in range(1, round(ps / SAMPLE_PS) + 1):
+        integrator.step(round(SAMPLE_PS / integrator.getStepSize()._value))
+        state = context.getState(energy=True, velocities=True)
+        rows.append(
+            (
+                k * SAMPLE_PS,
+                (state.getPotentialEnergy() + state.getKineticEnergy())._value,
+                integrator.computeSystemTemperature()._value,
+                integrator.computeDrudeTemperature()._value,
+                molecular_temperature(state.getVelocities(asNumpy=True)._value, masses, liquid.molecule),
+            )
+        )
+    if not np.isfinite(rows).all():
+        raise SimulationError("The liquid blew up; its temperatures mean nothing.")
+    return Course(*np.array(rows).T)
+
+
+def molecular_temperature(velocities: Floats, masses: Floats, molecule: NDArray[np.int_]) -> float:
+    """K, of the molecules' centres of mass against that of all; molecule: whose each particle is, from 0."""
+    weights = np.bincount(molecule, masses)
+    momenta = np.array([np.bincount(molecule, masses * velocities[:, k]) for k in range(3)]).T
+    moving = momenta / weights[:, None] - momenta.sum(0) / weights.sum()
+    kinetic = float(np.sum(weights[:, None] * moving**2))
+    return kinetic / (GAS_CONSTANT * (3 * len(weights) - 3))
+
+
+def drift(time_ps: Floats, energy: Floats) -> Drift:
+    """Straight line through the averages of BLOCKS equal parts of an energy's course (kJ/mol per atom)."""
+    times, energies = (
+        np.array([part.mean() for part in np.array_split(x, BLOCKS)]) for x in (time_ps, energy)
+    )
+    fit = linregress(1e-3 * times, energies)
+    line = fit.intercept + fit.slope * 1e-3 * time_ps
+    return Drift(float(fit.slope), float(fit.stderr), float(np.std(energy - line)))
+
+
+def number_of_atoms(system: openmm.System) -> int:
+    """Particles with a mass, without oscillators."""
+    massive = sum(system.getParticleMass(k)._value > 0 for k in range(system.getNumParticles()))
+    drudes = [force for force in system.getForces() if isinstance(force, openmm.DrudeForce)]
+    return massive - sum(force.getNumParticles() for force in drudes)
+
+
+def _from_to(series: Floats, digits: int) -> str:
+    """Means of the first and the last tenth."""
+    tenths = np.array_split(series, 10)
+    return f"{tenths[0].mean():.{digits}f} to {tenths[-1].mean():.{digits}f}"
+
+
+if __name__ == "__main__":
+    main()
