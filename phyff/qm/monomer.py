@@ -29,7 +29,7 @@ from phyff.qm.polarizability import frequency_quadrature, response, static_polar
 from phyff.qm.scf import DenseBasis, DenseRKS, converge
 from phyff.qm.store import RecordStore, rounded_geometry
 from phyff.qm.symmetry import complete_hessian, operations, unique_atoms
-from phyff.species.conformers import conformers
+from phyff.species.conformers import conformers, one_a_basin
 from phyff.species.molecule import Molecule
 from phyff.units import BOHR_ANGSTROM, BOHR_NM, HARTREE_KJ
 
@@ -219,9 +219,10 @@ def _minima(
         "max_count": MAX_CONFORMERS,
         "window_kj": 2 * CONFORMER_WINDOW_KJ,
     }
-    starts = stage([Job("conformers", guess, conformers_job, f"{name} conformers")], "conformers")[0][
+    found = stage([Job("conformers", guess, conformers_job, f"{name} conformers")], "conformers")[0][
         "xyz_bohr"
     ]
+    starts = [found[i] for i in one_a_basin(molecule, [np.array(xyz) * BOHR_ANGSTROM for xyz in found])]
 
     def optimised(geometries: list[Any]) -> list[tuple[float, np.ndarray]]:
         jobs = [

@@ -8,7 +8,7 @@ from rdkit import Chem
 from rdkit.Chem import rdMolTransforms
 
 from phyff.species import Molecule
-from phyff.species.conformers import Conformer, conformers
+from phyff.species.conformers import Conformer, conformers, one_a_basin
 from phyff.species.library import find
 
 
@@ -107,3 +107,17 @@ def test_conformers_are_reproducible():
 def test_at_most_the_wanted_number_comes_back():
     molecule = Molecule.from_smiles("COC(=O)OC")
     assert len(conformers(molecule, max_count=1)) == 1
+
+
+def test_geometries_of_one_basin_and_mirror_images_count_once():
+    molecule, found = made("DMC")
+    (cis, other), rng = [conformer.xyz for conformer in found[:2]], np.random.default_rng(1)
+    shaken = cis + rng.normal(scale=0.03, size=cis.shape)
+    mirror = other * [1.0, 1.0, -1.0]
+    assert one_a_basin(molecule, [cis, shaken, other, mirror]) == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["Li+", "PF6-", "acetonitrile"])
+def test_what_has_no_torsions_has_one_basin(name):
+    molecule, found = made(name)
+    assert one_a_basin(molecule, [found[0].xyz] * 2) == [0]
