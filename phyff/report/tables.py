@@ -70,7 +70,7 @@ def with_error(value: float, error: float) -> str:
     """'1.287 ± 0.004': the error to two significant digits below 3, one above, and the value to match."""
     if not math.isfinite(value):
         return "—"
-    if not math.isfinite(error) or error <= 0.0:
+    if not math.isfinite(error) or error <= 1e-12 * abs(value):  # equal numbers leave a rounding error
         return f"{value:.4g}"
     exponent = math.floor(math.log10(error))
     digits = max(0, -exponent + (1 if error / 10.0**exponent < 2.95 else 0))
