@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <numbers>
 #include <set>
 
 #include "openmm/Context.h"
@@ -296,7 +297,7 @@ Pairs pairs_of(const NonbondedForce& stock, const Mesh& mesh) {
     if (stock.getUseDispersionCorrection()) {
         // n^2 times the mean over the n(n + 1)/2 pairs, a particle with its like included, as OpenMM takes it.
         const double c6 = sum6 * sum6 + squares6, c12 = sum12 * sum12 + squares12;
-        pairs.tail = 2 * M_PI * n / (n + 1) * (c12 / (9 * std::pow(cutoff, 9)) - c6 / (3 * std::pow(cutoff, 3)));
+        pairs.tail = 2 * std::numbers::pi * n / (n + 1) * (c12 / (9 * std::pow(cutoff, 9)) - c6 / (3 * std::pow(cutoff, 3)));
     }
     Exceptions& exceptions = pairs.exceptions;
     for (int k = 0; k < stock.getNumExceptions(); ++k) {

@@ -5,7 +5,6 @@
 #include <numeric>
 
 #include "openmm/OpenMMException.h"
-#include "simd.h"
 
 using OpenMM::OpenMMException;
 using OpenMM::Vec3;
@@ -22,16 +21,11 @@ constexpr int kBlock = 16;  // places dealt to the threads in turn, so that thei
 FOR_EVERY_PROCESSOR
 void squared_distances(const Box& box, double x, double y, double z, const double* xs, const double* ys,
                        const double* zs, int begin, int end, double* squares) {
-    const double ra = 1.0 / box.ax, rb = 1.0 / box.by, rc = 1.0 / box.cz;
-    const double ax = box.ax, bx = box.bx, by = box.by, cx = box.cx, cy = box.cy, cz = box.cz;
+    const NearestImage to_nearest(box);
 #pragma omp simd
     for (int j = begin; j < end; ++j) {
         double dx = xs[j] - x, dy = ys[j] - y, dz = zs[j] - z;
-        const double n = nearest(dz * rc);
-        dx -= n * cx, dy -= n * cy, dz -= n * cz;
-        const double m = nearest(dy * rb);
-        dx -= m * bx, dy -= m * by;
-        dx -= nearest(dx * ra) * ax;
+        to_nearest(dx, dy, dz);
         squares[j - begin] = dx * dx + dy * dy + dz * dz;
     }
 }

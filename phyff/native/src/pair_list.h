@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "openmm/Vec3.h"
+#include "simd.h"
 
 namespace phyff {
 
@@ -17,6 +18,21 @@ struct Box {
     double narrowest() const { return ax < by ? (ax < cz ? ax : cz) : (by < cz ? by : cz); }
     OpenMM::Vec3 fractions(const OpenMM::Vec3& r) const;
     OpenMM::Vec3 cartesian(const OpenMM::Vec3& f) const;
+};
+
+/// Takes a vector to its nearest image; a copy of the box for inner loops.
+struct NearestImage {
+    explicit NearestImage(const Box& box) : box(box), ra(1 / box.ax), rb(1 / box.by), rc(1 / box.cz) {}
+    void operator()(double& dx, double& dy, double& dz) const {
+        const double n = nearest(dz * rc);
+        dx -= n * box.cx, dy -= n * box.cy, dz -= n * box.cz;
+        const double m = nearest(dy * rb);
+        dx -= m * box.bx, dy -= m * box.by;
+        dx -= nearest(dx * ra) * box.ax;
+    }
+
+    const Box box;
+    const double ra, rb, rc;
 };
 
 /// Runs work(thread) for every thread and waits.

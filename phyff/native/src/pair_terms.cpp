@@ -162,17 +162,12 @@ void separate(const Coordinates& positions, const Box& box, const Exceptions& ex
               Batch& batch) {
     const double *xs = positions.x.data(), *ys = positions.y.data(), *zs = positions.z.data();
     const int *first = &exceptions.first[begin], *second = &exceptions.second[begin];
-    const double ra = 1 / box.ax, rb = 1 / box.by, rc = 1 / box.cz;
-    const double ax = box.ax, bx = box.bx, by = box.by, cx = box.cx, cy = box.cy, cz = box.cz;
+    const NearestImage to_nearest(box);
 #pragma omp simd
     for (int k = 0; k < number; ++k) {
         const int i = first[k], j = second[k];
         double dx = xs[i] - xs[j], dy = ys[i] - ys[j], dz = zs[i] - zs[j];
-        const double n = nearest(dz * rc);
-        dx -= n * cx, dy -= n * cy, dz -= n * cz;
-        const double m = nearest(dy * rb);
-        dx -= m * bx, dy -= m * by;
-        dx -= nearest(dx * ra) * ax;
+        to_nearest(dx, dy, dz);
         batch.dx[k] = dx, batch.dy[k] = dy, batch.dz[k] = dz;
         batch.square[k] = dx * dx + dy * dy + dz * dz;
     }
@@ -183,17 +178,12 @@ int within_cutoff(const Coordinates& positions, const Box& box, int i, const int
                   Batch& batch) {
     const double *xs = positions.x.data(), *ys = positions.y.data(), *zs = positions.z.data();
     const double x = xs[i], y = ys[i], z = zs[i], limit = cutoff * cutoff;
-    const double ra = 1 / box.ax, rb = 1 / box.by, rc = 1 / box.cz;
-    const double ax = box.ax, bx = box.bx, by = box.by, cx = box.cx, cy = box.cy, cz = box.cz;
+    const NearestImage to_nearest(box);
 #pragma omp simd
     for (int k = 0; k < number; ++k) {
         const int j = partners[k];
         double dx = x - xs[j], dy = y - ys[j], dz = z - zs[j];
-        const double n = nearest(dz * rc);
-        dx -= n * cx, dy -= n * cy, dz -= n * cz;
-        const double m = nearest(dy * rb);
-        dx -= m * bx, dy -= m * by;
-        dx -= nearest(dx * ra) * ax;
+        to_nearest(dx, dy, dz);
         batch.dx[k] = dx, batch.dy[k] = dy, batch.dz[k] = dz;
         batch.square[k] = dx * dx + dy * dy + dz * dz;
     }
