@@ -39,7 +39,7 @@ def run_suite(
     """Simulate the systems of a suite (all, or those in `only`), and write the rows of each when it is done.
 
     runs: one folder a system; a killed suite goes on there. at_once: systems side by side, None for one a
-    core. Returns all rows of results/NAME.json.
+    core. Returns the newest rows of results/NAME.json.
     Raises InputError for a system the suite does not have, and SimulationError, after the others are
     finished, when some fail.
     """
@@ -70,7 +70,12 @@ def run_suite(
                 write_atomically(path, json.dumps(rows, indent=1) + "\n")
                 said = f"{row['value']} {row['unit']} ({row['verdict']})"
                 say(f"{row['system']}: {said}, experiment {row['experiment']}")
-    return _read(path)
+    return newest(_read(path))
+
+
+def newest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last row of every system, temperature and property; earlier force fields have theirs before it."""
+    return list({(row["system"], row["temperature_K"], row["property"]): row for row in rows}.values())
 
 
 def scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

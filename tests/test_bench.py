@@ -9,7 +9,7 @@ from standin import COUNTS, DENSITY, StandIn, tiny
 from typer.testing import CliRunner
 
 from phyff import bench, md
-from phyff.bench import scores, table
+from phyff.bench import newest, scores, table
 from phyff.cli import app
 from phyff.errors import InputError, SimulationError
 from phyff.md import PRESETS
@@ -59,6 +59,11 @@ def test_scores_of_known_rows():
 def test_the_table_shows_deviations_and_what_has_no_value():
     text = table([row(1.1, 1.0), row(None, 1.0, "not converged: short")])
     assert "+10.0 %" in text and "| - | 1 | - | not converged: short |" in text
+
+
+def test_of_a_system_that_two_force_fields_have_run_the_last_counts():
+    other = {**row(2.0, 2.0), "system": "B"}
+    assert newest([row(1.1, 1.0), other, row(1.2, 1.0)]) == [row(1.2, 1.0), other]
 
 
 def test_unknown_suites_and_broken_ones_are_refused(tmp_path):

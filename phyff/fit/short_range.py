@@ -45,6 +45,8 @@ FLOOR = 1.0
 RELATIVE = 0.03
 TOTAL_FLOOR = 0.5
 """kJ/mol; the same for the total, tighter: small errors of components that share a sign add up."""
+CATION_EASE = 3.0
+"""Factor of both floors for dimers with a bare cation, whose goals are wider (3 kJ/mol against 1)."""
 RIDGE = 0.15
 """Pull of log factors to the mean of their component, and of log widths to zero."""
 WIDTH_RIDGE = 5.0
@@ -210,7 +212,8 @@ def _row(point: DimerPoint, tensors: Mapping[str, SpeciesTensors], index: Mappin
     residual = residual_targets(point, tensors)
     targets = np.array([SIGNS[name] * residual[name] for name in COMPONENTS])
     soften = _softening(point)
-    scale = np.array([FLOOR + RELATIVE * abs(point.components[TARGETS[name]]) for name in COMPONENTS])
+    ease = CATION_EASE if any(_is_bare_cation(tensors[n]) for n in point.names) else 1.0
+    scale = np.array([ease * FLOOR + RELATIVE * abs(point.components[TARGETS[name]]) for name in COMPONENTS])
     return _Row(
         r=r.ravel(),
         first=np.repeat(a, len(b)),
@@ -223,7 +226,7 @@ def _row(point: DimerPoint, tensors: Mapping[str, SpeciesTensors], index: Mappin
         targets=targets,
         weights=soften / scale,
         total_target=sum(residual.values()),
-        total_weight=soften / (TOTAL_FLOOR + RELATIVE * abs(_total(point))),
+        total_weight=soften / (ease * TOTAL_FLOOR + RELATIVE * abs(_total(point))),
     )
 
 

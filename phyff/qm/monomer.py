@@ -28,7 +28,7 @@ from phyff.qm.optimise import minimise
 from phyff.qm.polarizability import frequency_quadrature, response, static_polarizability
 from phyff.qm.scf import DenseBasis, DenseRKS, converge
 from phyff.qm.store import RecordStore, rounded_geometry
-from phyff.qm.symmetry import complete_hessian, operations, unique_atoms
+from phyff.qm.symmetry import complete_hessian, operations, symmetrised, unique_atoms
 from phyff.species.conformers import conformers, one_a_basin
 from phyff.species.molecule import Molecule
 from phyff.units import BOHR_ANGSTROM, BOHR_NM, HARTREE_KJ
@@ -236,7 +236,8 @@ def _minima(
     if molecule.n_atoms == 1:
         return minima, np.zeros((3, 3))
     for _ in range(3):
-        lowest = minima[0][1]
+        lowest = symmetrised(molecule.elements, minima[0][1])
+        minima[0] = (minima[0][0], lowest)
         symmetry = operations(molecule.elements, lowest)
         atoms = unique_atoms(symmetry)
         spec = _spec(molecule, lowest, key)

@@ -1,5 +1,5 @@
 """Symmetry of a geometry: rotations and reflections that map it onto itself, so that a Hessian needs one
-atom a kind.
+atom a kind. Soft torsions leave minima a little off their symmetry; `symmetrised` puts them back.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import numpy as np
 
 TOLERANCE_BOHR = 0.02
 """Atoms that coincide within this after an operation are mapped onto each other."""
+NEAR_BOHR = 0.1
+"""The same for minima, which are as far off as the optimiser leaves their softest torsions."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,9 @@ class Operation:
     images: tuple[int, ...]
 
 
-def operations(elements: Sequence[str], xyz: np.ndarray) -> list[Operation]:
+def operations(
+    elements: Sequence[str], xyz: np.ndarray, tolerance: float = TOLERANCE_BOHR
+) -> list[Operation]:
     """All operations of a non-linear geometry (N, 3) bohr, the identity first; linear ones get the identity
     only.
     """
@@ -38,15 +42,28 @@ def operations(elements: Sequence[str], xyz: np.ndarray) -> list[Operation]:
     for image in permutations(range(len(xyz)), 3):
         if any(elements[a] != elements[b] for a, b in zip(anchor, image, strict=True)):
             continue
-        if np.abs(distances[np.ix_(image, image)] - distances[np.ix_(anchor, anchor)]).max() > TOLERANCE_BOHR:
+        if np.abs(distances[np.ix_(image, image)] - distances[np.ix_(anchor, anchor)]).max() > tolerance:
             continue
         target = _frame(centred[list(image)])
         for handedness in (1.0, -1.0):
             matrix = target @ np.diag([1.0, 1.0, handedness]) @ frame.T
-            images = _images(elements, centred, matrix)
+            images = _images(elements, centred, matrix, tolerance)
             if images is not None and images not in [operation.images for operation in found]:
                 found.append(Operation(_best_matrix(centred, images), images))
     return found
+
+
+def symmetrised(elements: Sequence[str], xyz: np.ndarray) -> np.ndarray:
+    """The geometry (N, 3) bohr, about its centre, with the symmetry it has within NEAR_BOHR; `xyz` itself
+    when that is no more than it has already.
+    """
+    near = operations(elements, xyz, NEAR_BOHR)
+    if len(near) == len(operations(elements, xyz)):
+        return xyz
+    mean = np.zeros_like(xyz)
+    for operation in near:
+        mean[list(operation.images)] += (xyz - xyz.mean(axis=0)) @ operation.matrix.T / len(near)
+    return mean if len(operations(elements, mean)) == len(near) else xyz  # near ones need not be a group
 
 
 def unique_atoms(operations: Sequence[Operation]) -> list[int]:
@@ -87,15 +104,17 @@ def _frame(triangle: np.ndarray) -> np.ndarray:
     return np.stack([first, np.cross(third, first), third], axis=1)
 
 
-def _images(elements: Sequence[str], centred: np.ndarray, matrix: np.ndarray) -> tuple[int, ...] | None:
+def _images(
+    elements: Sequence[str], centred: np.ndarray, matrix: np.ndarray, tolerance: float
+) -> tuple[int, ...] | None:
     gaps = np.linalg.norm((centred @ matrix.T)[:, None] - centred, axis=2)
     images = gaps.argmin(axis=1)
-    matched = gaps.min(axis=1).max() < 3.0 * TOLERANCE_BOHR and len(set(images)) == len(images)
+    matched = gaps.min(axis=1).max() < 3.0 * tolerance and len(set(images)) == len(images)
     if not matched or any(elements[a] != elements[b] for a, b in enumerate(images)):
         return None
     refined = _best_matrix(centred, tuple(images))
     moved = centred @ refined.T
-    return tuple(map(int, images)) if np.abs(moved - centred[images]).max() < TOLERANCE_BOHR else None
+    return tuple(map(int, images)) if np.abs(moved - centred[images]).max() < tolerance else None
 
 
 def _best_matrix(centred: np.ndarray, images: tuple[int, ...]) -> np.ndarray:

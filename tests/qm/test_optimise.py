@@ -6,7 +6,7 @@ from pyscf.data.elements import charge
 from tblite.interface import Calculator
 
 from phyff.qm.optimise import GRADIENT_TOLERANCE, OptimisationError, minimise
-from phyff.qm.symmetry import complete_hessian, operations, unique_atoms
+from phyff.qm.symmetry import complete_hessian, operations, symmetrised, unique_atoms
 from phyff.species.conformers import conformers
 from phyff.species.molecule import Molecule
 from phyff.units import BOHR_ANGSTROM
@@ -88,3 +88,13 @@ def test_a_molecule_without_symmetry_keeps_every_atom():
     xyz = METHANE + 0.2 * np.random.default_rng(2).normal(size=METHANE.shape)
     assert unique_atoms(operations("CHHHH", xyz)) == [0, 1, 2, 3, 4]
     assert unique_atoms(operations("HF", np.array([[0.0, 0, 0], [0, 0, 1.7]]))) == [0, 1]
+
+
+def test_a_minimum_a_little_off_its_symmetry_gets_it_back():
+    noise = np.random.default_rng(3).normal(size=METHANE.shape)
+    near = METHANE + 0.02 * noise
+    assert len(operations("CHHHH", near)) < 24
+    found = symmetrised("CHHHH", near)
+    assert len(operations("CHHHH", found)) == 24 and np.abs(found - near).max() < 0.1
+    far = METHANE + 0.2 * noise
+    assert symmetrised("CHHHH", far) is far and symmetrised("CHHHH", METHANE) is METHANE
