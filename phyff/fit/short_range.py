@@ -36,8 +36,9 @@ from phyff.model.parameters import (
 )
 from phyff.species.parameters import SpeciesParameters
 
-CLASS_LEVEL = 1
-"""Which of an atom's labels (0 finest) names its class: element, degree and bonded environment."""
+CLASS_LEVEL = 0
+"""Which of an atom's labels (0 finest) names its class: element, neighbours and theirs. Coarser labels get
+means of these, for molecules that no dimer has."""
 SOFT_ENERGY = 25.0
 """kJ/mol; dimers above it count less and less (their repulsion still keeps liquids from collapsing)."""
 FLOOR = 1.0

@@ -29,6 +29,8 @@ DRUDE_TEMPERATURE = 1.0
 DRUDE_FRICTION = 20.0
 MAX_DRUDE_DISTANCE = 0.025
 """nm; oscillators bounce back there."""
+EVALUATIONS = {"multipoles": 1, "permanent": 2, "short range": 2, "valence": 4}
+"""Of each group of forces in one outer step of `ForceField.multiple_time_steps`."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +205,16 @@ class ForceField:
         )
         integrator.setMaxDrudeDistance(MAX_DRUDE_DISTANCE)
         return integrator
+
+    def multiple_time_steps(
+        self, temperature: float, timestep_fs: float = 2.0, friction: float = 5.0
+    ) -> openmm.MTSLangevinIntegrator:
+        """Langevin dynamics for the `multipole` engine: multipoles once a step, other forces between
+        molecules twice, those within molecules four times (Lagardere et al. 2019, doi
+        10.1021/acs.jpclett.9b00901). K, fs, 1/ps; benchmarks/multiple_time_steps.py has its drift.
+        """
+        groups = [(GROUPS[name], times) for name, times in EVALUATIONS.items()]
+        return openmm.MTSLangevinIntegrator(temperature, friction, timestep_fs * 1e-3, groups)
 
     def notes(self) -> list[str]:
         """Sentences about species whose short range leans on classes without data of their own."""

@@ -240,6 +240,23 @@ def test_polarization_can_be_mutual_extrapolated_or_direct() -> None:
     assert abs(found["direct"] - exact) > 1.0
 
 
+def test_multiple_time_steps_follow_small_single_ones() -> None:
+    monomers = _assembled(("EC", "DMC"))
+    topology = FORCE_FIELD.topology([(name, 1) for name, _ in monomers], engine="multipole")
+    system = FORCE_FIELD.create_system(topology, None, "multipole", polarization="direct")
+    start, ends = np.vstack([xyz for _, xyz in monomers]), []
+    for integrator in (
+        FORCE_FIELD.multiple_time_steps(300.0, 1.0, friction=0.0),
+        openmm.VerletIntegrator(1e-4),
+    ):
+        context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("Reference"))
+        context.setPositions(start)
+        integrator.step(round(0.02 / integrator.getStepSize()._value))
+        ends.append(context.getState(positions=True).getPositions(asNumpy=True)._value)
+    moved = np.abs(ends[1] - start).max()
+    assert moved > 1e-3 and np.abs(ends[0] - ends[1]).max() < 0.02 * moved
+
+
 def test_what_the_engine_cannot_do_is_refused() -> None:
     bare = FORCE_FIELD.topology([("EC", 1)], engine="multipole")
     with pytest.raises(InputError, match="polarization: 'iterated' is unknown; choose one of mutual"):
