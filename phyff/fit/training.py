@@ -25,7 +25,7 @@ from phyff.species.parameters import SpeciesParameters
 
 CORE = ("EC", "DMC", "Li+", "PF6-")
 """Species whose pairs are all scanned."""
-LIBRARY = (*CORE, "Na+", "K+")
+LIBRARY = (*CORE, "TFSI-", "Na+", "K+")
 """Species whose files come with the package."""
 SCANNED_CONFORMERS, SCANNED_WINDOW = 2, 15.0
 """How many conformers of a species the scans use, and up to what energy (kJ/mol)."""

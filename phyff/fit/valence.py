@@ -45,7 +45,7 @@ ENERGY_SIGMA = 2.0
 """kJ/mol."""
 MINIMUM_FORCE_SIGMA = 30.0
 """kJ/mol/nm at a quantum minimum."""
-GEOMETRY_WEIGHTS = (0.0, 0.5, 1.5, 5.0)
+GEOMETRY_WEIGHTS = (0.0, 0.5, 1.5, 3.0, 4.0)
 """Weights of the predicted changes of geometry, tried in turn until the minimised geometry is right."""
 BOND_TOLERANCE_NM, ANGLE_TOLERANCE_RAD, DIHEDRAL_TOLERANCE_RAD = 3e-4, np.deg2rad(0.5), np.deg2rad(2.0)
 COMPLIANCE_FLOOR_PS2 = (2 * np.pi * 0.0299792458 * 30.0) ** 2
@@ -59,7 +59,9 @@ STRAIN_SCALE = 40.0
 """kJ/mol: the tolerated error of a rigid scan point grows e-fold with every such step above the lowest
 minimum."""
 BOND_TARGET_ANGSTROM, ANGLE_TARGET_DEGREES = 0.008, 1.2
-"""The geometry counts as right within these (the project's bars are 0.01 and 1.5)."""
+"""The geometry counts as right within these, where conformers high up are let off by CONFORMER_SCALE."""
+BOND_BAR_ANGSTROM, ANGLE_BAR_DEGREES = 0.0099, 1.49
+"""No conformer may miss by more; the project's bars are 0.01 and 1.5."""
 CONFORMER_SCALE = 10.0
 """kJ/mol: a conformer's geometry counts less by a factor e for every such step above the lowest."""
 HESSIAN_STEP_NM = 2e-4
@@ -535,11 +537,13 @@ def _shares(minima: Sequence[Sample]) -> Array:
 def _geometry_miss(
     molecule: Molecule, terms: ValenceTerms, minima: Sequence[Sample], nonbonded: NonBonded | None
 ) -> float:
-    """Largest change of geometry on minimising a conformer, in targets, times the conformer's share."""
+    """Largest change of geometry on minimising a conformer: in targets times the conformer's share, or in
+    bars."""
     misses = []
     for sample, share in zip(minima, _shares(minima), strict=True):
         bond, angle = _largest_changes(molecule, [sample.xyz], [minimise(terms, sample.xyz, nonbonded)])
         misses.append(share * max(bond / BOND_TARGET_ANGSTROM, angle / ANGLE_TARGET_DEGREES))
+        misses.append(max(bond / BOND_BAR_ANGSTROM, angle / ANGLE_BAR_DEGREES))
     return max(misses)
 
 
