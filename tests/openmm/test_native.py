@@ -91,7 +91,7 @@ def _assert_same(
         expected.getPotentialEnergy()._value, rel=TOLERANCE
     )
     forces = [state.getForces(asNumpy=True)._value for state in (found, expected)]
-    assert np.abs(forces[0] - forces[1]).max() < TOLERANCE * np.abs(forces[1]).max()
+    assert np.abs(forces[0] - forces[1]).max() <= TOLERANCE * np.abs(forces[1]).max()
 
 
 def _scaled(topology: Topology, positions: np.ndarray, factor: float) -> np.ndarray:
@@ -162,6 +162,87 @@ def test_they_stay_so_while_atoms_wander_and_molecules_jump_by_box_vectors(box, 
         moved += rng.normal(scale=0.01, size=(owner.max() + 1, 3))[owner]
         moved += EDGE * rng.integers(-1, 2, size=(owner.max() + 1, 3))[owner]
         _assert_same(native, reference, moved, EDGE * np.eye(3))
+
+
+@needs_kernel
+def test_lists_followed_for_many_small_steps_give_what_new_ones_give(box, system, native) -> None:
+    """Through the narrow list's margin many times, and the wide one's a few."""
+    rng, moved = np.random.default_rng(3), box[1].copy()
+    drift = rng.normal(scale=0.004, size=moved.shape)
+    for step in range(1, 31):
+        moved += drift
+        if step % 10:
+            _energy(native, moved, EDGE * np.eye(3))
+        else:
+            fresh = _context(with_native_forces(system), "CPU")
+            _assert_same(native, fresh, moved, EDGE * np.eye(3))
+
+
+@needs_kernel
+def test_they_stay_so_when_molecules_are_longer_than_the_cutoff(box, native, reference) -> None:
+    _assert_same(native, reference, 4.0 * box[1], 4.0 * EDGE * np.eye(3))
+
+
+@needs_kernel
+def test_forces_without_the_energy_are_those_with_it(box, native) -> None:
+    state = _pair_state(native, box[1], EDGE * np.eye(3))
+    alone = native.getState(forces=True, groups=PAIR_GROUPS).getForces(asNumpy=True)._value
+    np.testing.assert_allclose(alone, state.getForces(asNumpy=True)._value, rtol=0, atol=1e-8)
+
+
+CUTOFF = 0.8
+SKEWED = np.array([[1.0, 0.0, 0.0], [0.45, 1.0, 0.0], [0.4, 0.3, 1.0]])
+"""Skewed to other sides and this narrow, OpenMM's Reference platform misses pairs or counts them twice."""
+
+
+def _charges(n: int, edge: float) -> openmm.System:
+    """Charges and C6, every fifth particle without either, and exceptions of every kind."""
+    rng = np.random.default_rng(n)
+    absent = np.arange(n) % 5 == 4
+    charges = np.where(absent, 0.0, rng.normal(size=n))
+    charges -= np.where(absent, 0.0, charges.sum() / (~absent).sum())
+    force = openmm.NonbondedForce()
+    force.setNonbondedMethod(openmm.NonbondedForce.PME)
+    force.setCutoffDistance(CUTOFF)
+    force.setEwaldErrorTolerance(3e-5)
+    force.setExceptionsUsePeriodicBoundaryConditions(True)
+    force.setForceGroup(GROUPS["permanent"])
+    force.setReciprocalSpaceForceGroup(RECIPROCAL_GROUP)
+    built = openmm.System()
+    built.setDefaultPeriodicBoxVectors(*(edge * np.eye(3)))
+    for k in range(n):
+        built.addParticle(1.0)
+        force.addParticle(charges[k], 0.05, 0.0 if absent[k] else rng.uniform(0.1, 1.0))
+    for k in range(n - 1):
+        force.addException(k, k + 1, *((0.0, 0.05, 0.0) if k % 3 else (rng.normal(), 0.1, 0.5)))
+    built.addForce(force)
+    return built
+
+
+@needs_kernel
+@pytest.mark.parametrize("n", [1, 2, 7, 8, 9, 150])
+@pytest.mark.parametrize(
+    "vectors",
+    [2 * CUTOFF * np.eye(3), 2 * CUTOFF * SKEWED, 2.05 * CUTOFF * SKEWED, np.diag([1.6, 2.4, 4.0])],
+    ids=["narrow", "narrow and skewed", "skewed", "oblong"],
+)
+def test_few_particles_and_narrow_boxes_are_treated_like_others(n, vectors) -> None:
+    built = _charges(n, 2 * CUTOFF)
+    contexts = _context(with_native_forces(built), "CPU", "2"), _context(built, "Reference")
+    rng = np.random.default_rng(1)
+    positions = rng.uniform(-1.0, 2.0, size=(n, 3)) @ vectors
+    for _ in range(4):
+        _assert_same(*contexts, positions, vectors)
+        positions = positions + rng.normal(scale=0.02, size=(n, 3))
+
+
+@needs_kernel
+def test_an_ewald_tolerance_too_tight_for_the_kernel_leaves_the_charges_stock() -> None:
+    built = _charges(10, 2 * CUTOFF)
+    (charges,) = built.getForces()
+    charges.setEwaldErrorTolerance(1e-7)
+    (left,) = with_native_forces(built).getForces()
+    assert left.getIncludeDirectSpace()
 
 
 @needs_kernel

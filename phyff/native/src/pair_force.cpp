@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <numbers>
 #include <set>
@@ -26,30 +27,24 @@ class PairForceImpl : public CustomCPPForceImpl {
     explicit PairForceImpl(const PairForce& owner) : CustomCPPForceImpl(owner), owner_(owner) {}
     const PairForce& getOwner() const override { return owner_; }
     void initialize(ContextImpl& context) override;
+    double calcForcesAndEnergy(ContextImpl& context, bool forces, bool energy, int groups) override;
     double computeForce(ContextImpl& context, const std::vector<Vec3>& positions, std::vector<Vec3>& forces) override;
 
   private:
-    struct Sum {
-        double energy;
-        std::vector<double> force;  // x, y, z and a blank for each place
-    };
-
     void read_particles();
     void place_parameters();
-    void sum_pairs(int thread);
-    void sum_exceptions(int thread);
     void in_parallel(const std::function<void(int)>& work);
 
     const PairForce& owner_;
     std::unique_ptr<ThreadPool> pool_;
-    std::vector<int> particles_, place_of_;  // by slot; by particle
-    Columns columns_;                        // by place
-    Exceptions exceptions_;                  // by place
+    Columns columns_;
+    Exceptions exceptions_;  // by offset
     std::unique_ptr<PairList> list_;
     std::vector<Sum> sums_;
+    bool energy_wanted_ = true;
 };
 
-constexpr double kReciprocalCutoff = 0.1;  // nm; OpenMM's own neighbour list is without use then, and short
+constexpr double kReciprocalCutoff = 0.3;  // nm; OpenMM's own list, without use then, costs least at about this
 
 int threads_of(ContextImpl& context) {
     Platform& platform = context.getPlatform();
@@ -60,7 +55,7 @@ int threads_of(ContextImpl& context) {
 
 /// Tail integrals summed over the classes of parameters, n(n+1)/2 for a class with itself, as OpenMM's long-range
 /// correction has them for `copies` of these particles; kJ/mol nm^3. Read off particles out of each other's reach.
-double tail_integrals(const CustomNonbondedForce& stock, const Columns& rows, int copies) {
+double tail_integrals(const CustomNonbondedForce& stock, const Parameters& rows, int copies) {
     auto force = std::make_unique<CustomNonbondedForce>(stock.getEnergyFunction());
     for (int k = 0; k < stock.getNumPerParticleParameters(); ++k)
         force->addPerParticleParameter(stock.getPerParticleParameterName(k));
@@ -88,7 +83,7 @@ double tail_integrals(const CustomNonbondedForce& stock, const Columns& rows, in
 
 /// Long-range correction times volume, kJ/mol nm^3. Within a group OpenMM counts n(n-1)/2 pairs of a class with
 /// itself, in a time that grows as the square of the particles; two sets without a group give the same number.
-double tail_of(const CustomNonbondedForce& stock, const Columns& rows) {
+double tail_of(const CustomNonbondedForce& stock, const Parameters& rows) {
     const double all = stock.getNumParticles(), once = tail_integrals(stock, rows, 1);
     const double sum = stock.getNumInteractionGroups() ? tail_integrals(stock, rows, 2) - 3 * once : once;
     return sum * all / (all + 1);
@@ -105,17 +100,27 @@ void PairForceImpl::initialize(ContextImpl& context) {
 
 void PairForceImpl::read_particles() {
     const Pairs& pairs = owner_.pairs();
-    const int n_total = static_cast<int>(pairs.rows.size());
-    std::vector<char> inert;
-    for (int particle = 0; particle < n_total; ++particle) {
-        if (!pairs.taking_part[particle] || owner_.term().absent(pairs.rows[particle])) continue;
-        particles_.push_back(particle);
+    std::vector<int> particles;
+    std::vector<char> inert, excepted(pairs.rows.size());
+    for (int k = 0; k < pairs.exceptions.size(); ++k)
+        excepted[pairs.exceptions.first[k]] = excepted[pairs.exceptions.second[k]] = true;
+    for (std::size_t particle = 0; particle < pairs.rows.size(); ++particle) {
+        const bool absent = owner_.term().absent(pairs.rows[particle]) && !excepted[particle];
+        if (absent || !pairs.taking_part[particle]) continue;
+        particles.push_back(static_cast<int>(particle));
         inert.push_back(owner_.term().inert(pairs.rows[particle]));
     }
-    place_of_.assign(n_total, -1);
     exceptions_ = pairs.exceptions;
-    list_ = std::make_unique<PairList>(particles_, inert, pairs.exclusions, n_total, pairs.range.cutoff,
+    list_ = std::make_unique<PairList>(particles, inert, pairs.exclusions, pairs.rows.size(), pairs.range.cutoff,
                                        pool_->getNumThreads());
+    columns_.assign(owner_.term().parameters.size(), std::vector<Lanes>(list_->blocks()));
+    for (Sum& sum : sums_) sum.force.resize(list_->blocks());
+}
+
+/// computeForce is not told whether the energy is wanted.
+double PairForceImpl::calcForcesAndEnergy(ContextImpl& context, bool forces, bool energy, int groups) {
+    energy_wanted_ = energy;
+    return CustomCPPForceImpl::calcForcesAndEnergy(context, forces, energy, groups);
 }
 
 double PairForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions,
@@ -123,77 +128,41 @@ double PairForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>
     Vec3 a, b, c;
     context.getPeriodicBoxVectors(a, b, c);
     const Box box{a[0], b[0], b[1], c[0], c[1], c[2]};
-    if (list_->update(positions, box, [this](const auto& work) { in_parallel(work); })) place_parameters();
-    in_parallel([this](int thread) {
-        sum_pairs(thread);
-        sum_exceptions(thread);
+    if (list_->update(positions, box)) place_parameters();
+    const Pairs& pairs = owner_.pairs();
+    const Pairing pairing{*list_, columns_, pairs.range, pairs.reciprocal};
+    in_parallel([&](int thread) {
+        list_->prepare(thread);
+        Sum& sum = sums_[thread];
+        sum.energy = 0;
+        std::fill(sum.force.begin(), sum.force.end(), Vectors());
+        owner_.term().add_pairs(pairing, thread, energy_wanted_, sum);
+        add_exceptions(pairing, exceptions_, thread, pool_->getNumThreads(), energy_wanted_, sum);
     });
     std::fill(forces.begin(), forces.end(), Vec3());
-    double energy = owner_.pairs().tail / box.volume();
+    double energy = pairs.tail / box.volume();
     for (const Sum& sum : sums_) {
         energy += sum.energy;
-        for (int k = 0; k < list_->size(); ++k)
-            forces[particles_[list_->order()[k]]] += Vec3(sum.force[4 * k], sum.force[4 * k + 1], sum.force[4 * k + 2]);
+        for (int k = 0; k < list_->size(); ++k) {
+            const Vectors& force = sum.force[k / kLanes];
+            const int lane = k % kLanes;
+            forces[list_->order()[k]] += Vec3(force.x.of[lane], force.y.of[lane], force.z.of[lane]);
+        }
     }
     return energy;
 }
 
 void PairForceImpl::place_parameters() {
     const Pairs& pairs = owner_.pairs();
-    columns_.assign(owner_.term().parameters.size(), std::vector<double>(list_->size()));
+    std::vector<int> offset(pairs.rows.size());
     for (int k = 0; k < list_->size(); ++k) {
-        const int particle = particles_[list_->order()[k]];
-        place_of_[particle] = k;
-        for (std::size_t c = 0; c < columns_.size(); ++c) columns_[c][k] = pairs.rows[particle][c];
+        const int particle = list_->order()[k], block = k / kLanes, lane = k % kLanes;
+        offset[particle] = 3 * kLanes * block + lane;
+        for (std::size_t c = 0; c < columns_.size(); ++c) columns_[c][block].of[lane] = pairs.rows[particle][c];
     }
     for (int k = 0; k < exceptions_.size(); ++k) {
-        exceptions_.first[k] = place_of_[pairs.exceptions.first[k]];
-        exceptions_.second[k] = place_of_[pairs.exceptions.second[k]];
-    }
-}
-
-void PairForceImpl::sum_pairs(int thread) {
-    Sum& sum = sums_[thread];
-    sum.energy = 0;
-    sum.force.assign(4 * list_->size(), 0.0);
-    double* force = sum.force.data();
-    const Range range = owner_.pairs().range;
-    Batch batch;
-    list_->visit(thread, [&](int i, const int* partners, int number) {
-        double fx = 0, fy = 0, fz = 0;
-        for (int first = 0; first < number; first += kBatch) {
-            const int kept = within_cutoff(list_->positions(), list_->box(), i, partners + first,
-                                           std::min(kBatch, number - first), range.cutoff, batch);
-            owner_.term().evaluate(columns_, i, range, kept, batch);
-            for (int k = 0; k < kept; ++k) {
-                const double x = batch.push[k] * batch.dx[k], y = batch.push[k] * batch.dy[k],
-                             z = batch.push[k] * batch.dz[k];
-                double* other = force + 4 * batch.j[k];
-                other[0] -= x, other[1] -= y, other[2] -= z;
-                fx += x, fy += y, fz += z;
-                sum.energy += batch.energy[k];
-            }
-        }
-        force[4 * i] += fx, force[4 * i + 1] += fy, force[4 * i + 2] += fz;
-    });
-}
-
-void PairForceImpl::sum_exceptions(int thread) {
-    Sum& sum = sums_[thread];
-    Batch batch;
-    for (int begin = kBatch * thread; begin < exceptions_.size(); begin += kBatch * pool_->getNumThreads()) {
-        const int number = std::min(kBatch, exceptions_.size() - begin);
-        separate(list_->positions(), list_->box(), exceptions_, begin, number, batch);
-        evaluate_exceptions(exceptions_, begin, number, owner_.pairs().range.screening, batch);
-        for (int k = 0; k < number; ++k) {
-            double *one = &sum.force[4 * exceptions_.first[begin + k]],
-                   *other = &sum.force[4 * exceptions_.second[begin + k]];
-            const double x = batch.push[k] * batch.dx[k], y = batch.push[k] * batch.dy[k],
-                         z = batch.push[k] * batch.dz[k];
-            one[0] += x, one[1] += y, one[2] += z;
-            other[0] -= x, other[1] -= y, other[2] -= z;
-            sum.energy += batch.energy[k];
-        }
+        exceptions_.first[k] = offset[pairs.exceptions.first[k]];
+        exceptions_.second[k] = offset[pairs.exceptions.second[k]];
     }
 }
 
@@ -227,7 +196,7 @@ Pairs pairs_of(const CustomNonbondedForce& stock, const Term& term) {
     Pairs pairs;
     std::set<int> group, other;
     if (stock.getNumInteractionGroups() == 1) stock.getInteractionGroupParameters(0, group, other);
-    Columns present;
+    Parameters present;
     for (int particle = 0; particle < stock.getNumParticles(); ++particle) {
         std::vector<double> row;
         stock.getParticleParameters(particle, row);
@@ -244,10 +213,19 @@ Pairs pairs_of(const CustomNonbondedForce& stock, const Term& term) {
     return pairs;
 }
 
+/// 1/nm, as OpenMM chooses it for an error tolerance.
+double screening_of(const NonbondedForce& force) {
+    double screening;
+    int x, y, z;
+    force.getPMEParameters(screening, x, y, z);
+    return screening ? screening : std::sqrt(-std::log(2 * force.getEwaldErrorTolerance())) / force.getCutoffDistance();
+}
+
 /// Whether the force has PME and nothing else than charges and one Lennard-Jones diameter.
 bool has_direct_space(const NonbondedForce& force) {
     if (force.getNonbondedMethod() != NonbondedForce::PME || force.getUseSwitchingFunction() ||
-        !force.getIncludeDirectSpace() || force.getNumGlobalParameters() || !force.getNumParticles())
+        !force.getIncludeDirectSpace() || force.getNumGlobalParameters() || !force.getNumParticles() ||
+        screening_of(force) * force.getCutoffDistance() > kMostScreened)
         return false;
     double first_charge, diameter, first_depth;
     force.getParticleParameters(0, first_charge, diameter, first_depth);
@@ -271,46 +249,53 @@ Mesh mesh_of(const NonbondedForce& force, const System& system) {
     if (mesh.screening == 0) {
         Vec3 box[3];
         system.getDefaultPeriodicBoxVectors(box[0], box[1], box[2]);
-        const double tolerance = force.getEwaldErrorTolerance();
-        mesh.screening = std::sqrt(-std::log(2 * tolerance)) / force.getCutoffDistance();
-        const double density = 2 * mesh.screening / (3 * std::pow(tolerance, 0.2));
+        mesh.screening = screening_of(force);
+        const double density = 2 * mesh.screening / (3 * std::pow(force.getEwaldErrorTolerance(), 0.2));
         int* sizes[3] = {&mesh.x, &mesh.y, &mesh.z};
         for (int k = 0; k < 3; ++k) *sizes[k] = std::max(6, static_cast<int>(std::ceil(density * box[k][k])));
     }
     return mesh;
 }
 
+/// Take over one exception, if it is of the kind asked for.
+void add_exception(const NonbondedForce& stock, int k, bool bare, Pairs& pairs) {
+    int i, j;
+    double product, sigma, epsilon;
+    stock.getExceptionParameters(k, i, j, product, sigma, epsilon);
+    if (bare != (product != 0 || epsilon != 0)) return;
+    pairs.exclusions.push_back({i, j});
+    const double reciprocal = pairs.rows[i][0] * pairs.rows[j][0];
+    if (!bare && reciprocal == 0) return;
+    Exceptions& exceptions = pairs.exceptions;
+    exceptions.first.push_back(i), exceptions.second.push_back(j);
+    exceptions.own.push_back(product), exceptions.reciprocal.push_back(reciprocal);
+    exceptions.c6.push_back(4 * epsilon * std::pow(sigma, 6));
+    exceptions.c12.push_back(4 * epsilon * std::pow(sigma, 12));
+}
+
 Pairs pairs_of(const NonbondedForce& stock, const Mesh& mesh) {
     Pairs pairs;
-    double sum6 = 0, squares6 = 0, sum12 = 0, squares12 = 0;
+    double charge, diameter, depth, sum6 = 0, squares6 = 0;
     const int n = stock.getNumParticles();
     for (int particle = 0; particle < n; ++particle) {
-        double charge, sigma, epsilon;
-        stock.getParticleParameters(particle, charge, sigma, epsilon);
-        const double s6 = std::sqrt(4 * epsilon) * std::pow(sigma, 3), s12 = std::sqrt(4 * epsilon) * std::pow(sigma, 6);
-        pairs.rows.push_back({charge, s6, s12});
-        sum6 += s6, squares6 += s6 * s6, sum12 += s12, squares12 += s12 * s12;
+        stock.getParticleParameters(particle, charge, diameter, depth);
+        const double s6 = std::sqrt(4 * depth) * std::pow(diameter, 3);
+        pairs.rows.push_back({charge, s6});
+        sum6 += s6, squares6 += s6 * s6;
     }
     pairs.taking_part.assign(n, 1);
-    const double cutoff = stock.getCutoffDistance();
-    pairs.range = {cutoff, cutoff, mesh.screening};
+    const double cutoff = stock.getCutoffDistance(), sigma6 = std::pow(diameter, 6);
+    pairs.range = {cutoff, cutoff, mesh.screening, sigma6};
+    pairs.reciprocal = Reciprocal(mesh.screening, cutoff);
     if (stock.getUseDispersionCorrection()) {
         // n^2 times the mean over the n(n + 1)/2 pairs, a particle with its like included, as OpenMM takes it.
-        const double c6 = sum6 * sum6 + squares6, c12 = sum12 * sum12 + squares12;
-        pairs.tail = 2 * std::numbers::pi * n / (n + 1) * (c12 / (9 * std::pow(cutoff, 9)) - c6 / (3 * std::pow(cutoff, 3)));
+        const double c6 = sum6 * sum6 + squares6, c12 = c6 * sigma6;
+        const double integral = c12 / (9 * std::pow(cutoff, 9)) - c6 / (3 * std::pow(cutoff, 3));
+        pairs.tail = 2 * std::numbers::pi * n / (n + 1) * integral;
     }
-    Exceptions& exceptions = pairs.exceptions;
-    for (int k = 0; k < stock.getNumExceptions(); ++k) {
-        int i, j;
-        double product, sigma, epsilon;
-        stock.getExceptionParameters(k, i, j, product, sigma, epsilon);
-        pairs.exclusions.push_back({i, j});
-        const double reciprocal = pairs.rows[i][0] * pairs.rows[j][0];
-        if (product == 0 && reciprocal == 0 && epsilon == 0) continue;
-        exceptions.first.push_back(i), exceptions.second.push_back(j);
-        exceptions.own.push_back(product), exceptions.reciprocal.push_back(reciprocal);
-        exceptions.c6.push_back(4 * epsilon * std::pow(sigma, 6));
-        exceptions.c12.push_back(4 * epsilon * std::pow(sigma, 12));
+    for (const bool bare : {true, false}) {
+        for (int k = 0; k < stock.getNumExceptions(); ++k) add_exception(stock, k, bare, pairs);
+        if (bare) pairs.exceptions.bare = pairs.exceptions.size();
     }
     return pairs;
 }
@@ -324,7 +309,7 @@ NonbondedForce* reciprocal_space(const NonbondedForce& stock, const Mesh& mesh) 
     force->setNonbondedMethod(NonbondedForce::PME);
     force->setIncludeDirectSpace(false);
     force->setUseDispersionCorrection(false);
-    force->setCutoffDistance(kReciprocalCutoff);
+    force->setCutoffDistance(std::min(kReciprocalCutoff, stock.getCutoffDistance()));
     force->setPMEParameters(mesh.screening, mesh.x, mesh.y, mesh.z);
     for (int k = 0; k < stock.getNumParticles(); ++k) {
         double charge, sigma, epsilon;

@@ -9,13 +9,16 @@
 
 namespace phyff {
 
+using Parameters = std::vector<std::vector<double>>;
+
 /// What a PairForce needs of the force it stands in for.
 struct Pairs {
-    std::vector<std::vector<double>> rows;  // parameters by particle of the System
+    Parameters rows;               // parameters by particle of the System
     std::vector<char> taking_part;          // by particle
     std::vector<std::pair<int, int>> exclusions;
     Exceptions exceptions;  // by particle
     Range range;
+    Reciprocal reciprocal;
     double tail = 0;  // long-range correction times volume, kJ/mol nm^3
 };
 

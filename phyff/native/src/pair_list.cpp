@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <tuple>
 
 #include "openmm/OpenMMException.h"
 
@@ -13,42 +13,78 @@ namespace phyff {
 
 namespace {
 
-constexpr double kMargin = 0.1;
-constexpr int kCellsPerRange = 2;
-constexpr int kBlock = 16;  // places dealt to the threads in turn, so that their shares are alike
+constexpr double kMargin = 0.25, kNarrowMargin = 0.04;
+constexpr double kNone = std::tuple_size_v<Shifts>;  // above every image
 
-/// Squared distances of the places [begin, end) from (x, y, z), nearest images.
-FOR_EVERY_PROCESSOR
-void squared_distances(const Box& box, double x, double y, double z, const double* xs, const double* ys,
-                       const double* zs, int begin, int end, double* squares) {
-    const NearestImage to_nearest(box);
-#pragma omp simd
-    for (int j = begin; j < end; ++j) {
-        double dx = xs[j] - x, dy = ys[j] - y, dz = zs[j] - z;
-        to_nearest(dx, dy, dz);
-        squares[j - begin] = dx * dx + dy * dy + dz * dz;
-    }
-}
-
-/// Write the partners of place i among [begin, end): close enough, not stamped as excluded, not both inert.
-inline int allowed(int i, int begin, int end, const double* __restrict squares, double limit,
-                   const int* __restrict stamp, const char* __restrict inert, int* __restrict partners) {
-    int number = 0;
-    for (int j = begin; j < end; ++j) {
-        partners[number] = j;
-        number += (squares[j - begin] < limit) & (stamp[j] != i) & !(inert[i] & inert[j]);
-    }
-    return number;
-}
-
-/// The cells within reach of one in a periodic row of n, each once: first, first + 1, ... modulo n.
-struct Reach {
-    int first, number;
+/// By places of one block: partners in another that are close enough, as the sum of their bits (doubles, as old
+/// processors select no long integers), and the lowest and highest image of those.
+struct Close {
+    Lanes bits, lowest, highest;
 };
 
-Reach around(int centre, int reach, int n) {
-    if (2 * reach + 1 >= n) return {0, n};
-    return {(centre - reach + n) % n, 2 * reach + 1};
+FOR_EVERY_PROCESSOR
+void find_close(const Box& box, const Vectors& one, const Vectors& other, double limit, Close& close) {
+    const NearestImage to_nearest(box);
+#pragma omp simd
+    for (int i = 0; i < kLanes; ++i) close.bits.of[i] = 0, close.lowest.of[i] = kNone, close.highest.of[i] = -kNone;
+    for (int j = 0; j < kLanes; ++j) {
+        const double bit = 1 << j;
+#pragma omp simd
+        for (int i = 0; i < kLanes; ++i) {
+            double dx = one.x.of[i] - other.x.of[j], dy = one.y.of[i] - other.y.of[j], dz = one.z.of[i] - other.z.of[j];
+            const double image = to_nearest(dx, dy, dz);
+            const bool within = dx * dx + dy * dy + dz * dz < limit;
+            const double low = within ? image : kNone, high = within ? image : -kNone;
+            close.bits.of[i] += within ? bit : 0;
+            close.lowest.of[i] = at_most(close.lowest.of[i], low);
+            close.highest.of[i] = close.highest.of[i] > high ? close.highest.of[i] : high;
+        }
+    }
+}
+
+/// What remains between one sphere and each from there to the end, or less in a skewed box. Trying all of them beats
+/// cells up to some hundred thousand particles.
+FOR_EVERY_PROCESSOR
+void find_gaps(const Box& box, const Spheres& spheres, int one, int end, double* gaps) {
+    const double *x = spheres.x.data(), *y = spheres.y.data(), *z = spheres.z.data(), *radius = spheres.radius.data();
+    const NearestImage to_nearest(box);
+    const double most = 0.5 * box.narrowest();  // up to there the image found is the nearest one
+#pragma omp simd
+    for (int k = one; k < end; ++k) {
+        double dx = x[one] - x[k], dy = y[one] - y[k], dz = z[one] - z[k];
+        to_nearest(dx, dy, dz);
+        gaps[k] = at_most(std::sqrt(dx * dx + dy * dy + dz * dz), most) - radius[one] - radius[k];
+    }
+}
+
+/// Keep the partners of which one is close enough.
+FOR_EVERY_PROCESSOR
+void narrow_rows(const Rows& wide, const Vectors* positions, const Box& box, double limit, Rows& narrow) {
+    const Shifts shifts = shifts_of(box);
+    narrow.rows.clear();
+    narrow.partners.resize(wide.partners.size());
+    std::size_t kept = 0;
+    for (const Rows::Row& row : wide.rows) {
+        const std::size_t before = kept;
+        const int lane = row.place % kLanes;
+        const Vectors& here = positions[row.place / kLanes];
+        const double x = here.x.of[lane], y = here.y.of[lane], z = here.z.of[lane];
+        for (std::size_t k = row.begin; k < row.end; ++k) {
+            const Partners partners = wide.partners[k];
+            const Vectors& there = positions[partners.block];
+            const Vec3& shift = shifts[partners.image];
+            const double sx = x - shift[0], sy = y - shift[1], sz = z - shift[2];
+            std::int64_t close = 0;
+#pragma omp simd reduction(| : close)
+            for (int j = 0; j < kLanes; ++j) {
+                const double dx = sx - there.x.of[j], dy = sy - there.y.of[j], dz = sz - there.z.of[j];
+                close |= dx * dx + dy * dy + dz * dz < limit ? 1 : 0;
+            }
+            narrow.partners[kept] = partners;
+            kept += close;
+        }
+        if (kept > before) narrow.rows.push_back({row.place, before, kept});
+    }
 }
 
 }  // namespace
@@ -62,10 +98,16 @@ Vec3 Box::cartesian(const Vec3& f) const {
     return {f[0] * ax + f[1] * bx + f[2] * cx, f[1] * by + f[2] * cy, f[2] * cz};
 }
 
+Shifts shifts_of(const Box& box) {
+    Shifts shifts;
+    for (int k = 0; k < int(shifts.size()); ++k) shifts[k] = box.cartesian(Vec3(k % 3 - 1, k / 3 % 3 - 1, k / 9 - 1));
+    return shifts;
+}
+
 PairList::PairList(std::vector<int> particles, std::vector<char> inert,
                    const std::vector<std::pair<int, int>>& exclusions, int n_total, double cutoff, int threads)
     : particles_(std::move(particles)), inert_(std::move(inert)), cutoff_(cutoff), shares_(threads) {
-    const int n = static_cast<int>(particles_.size());
+    const int n = static_cast<int>(particles_.size()), n_blocks = (n + kLanes - 1) / kLanes;
     std::vector<int> slot(n_total, -1);
     for (int k = 0; k < n; ++k) slot[particles_[k]] = k;
     excluded_.resize(n);
@@ -74,31 +116,49 @@ PairList::PairList(std::vector<int> particles, std::vector<char> inert,
             excluded_[slot[i]].push_back(slot[j]);
             excluded_[slot[j]].push_back(slot[i]);
         }
-    order_.resize(n), place_of_.resize(n), cell_.resize(n), inert_at_.resize(n), listed_.resize(n);
-    std::iota(order_.begin(), order_.end(), 0);
-    now_.resize(n);
+    order_.resize(n), slot_at_.resize(n), place_of_.resize(n), listed_.resize(n), narrowed_.resize(n), jump_.resize(n);
+    now_.resize(n_blocks), real_.assign(n_blocks, 0), active_.resize(n_blocks);
+    for (auto* values : {&spheres_.x, &spheres_.y, &spheres_.z, &spheres_.radius}) values->resize(n_blocks);
+    for (int k = 0; k < n; ++k) real_[k / kLanes] |= 1 << k % kLanes;
 }
 
-bool PairList::update(const std::vector<Vec3>& positions, const Box& box, const Parallel& parallel) {
+bool PairList::update(const std::vector<Vec3>& positions, const Box& box) {
     if (box.narrowest() < 1.999999 * cutoff_)
         throw OpenMMException("The periodic box size has decreased to less than twice the nonbonded cutoff.");
     box_ = box;
-    const bool renew = used_up(positions);
-    if (renew) {
-        sort_into_cells(positions);
-        parallel([this](int thread) { list_share(thread); });
+    narrow_due_ = !follow_narrow(positions);
+    wide_due_ = narrow_due_ && !follow_wide(positions);
+    if (wide_due_) sort_into_blocks(positions);
+    if (narrow_due_) {
+        narrowed_box_ = box_;
+        for (int k = 0; k < size(); ++k) narrowed_[k] = at(k), jump_[k] = at(k) - positions[order_[k]];
     }
-    for (int k = 0; k < size(); ++k) {
-        const Vec3& r = positions[particles_[order_[k]]];
-        now_.x[k] = r[0], now_.y[k] = r[1], now_.z[k] = r[2];
-    }
-    return renew;
+    return wide_due_;
 }
 
-/// Pairs not listed were further apart than the range. The box since took r to S r, which shrinks no distance by
-/// more than 1 - |S - 1|; beyond that each particle moved by d, up to a lattice vector.
-bool PairList::used_up(const std::vector<Vec3>& positions) const {
-    if (range_ == 0) return true;
+void PairList::prepare(int thread) {
+    Share& share = shares_[thread];
+    if (wide_due_) list_share(thread);
+    if (narrow_due_) narrow_rows(share.wide, now_.data(), box_, narrow_range_ * narrow_range_, share.narrow);
+}
+
+/// Take over the positions unless the narrow margin is used up, be it by a jump.
+bool PairList::follow_narrow(const std::vector<Vec3>& positions) {
+    if (box_ != narrowed_box_) return false;
+    const double slack = 0.5 * (narrow_range_ - cutoff_);
+    for (int k = 0; k < size(); ++k) {
+        const Vec3 r = positions[order_[k]] + jump_[k], moved = r - narrowed_[k];
+        if (!(moved.dot(moved) < slack * slack)) return false;
+        put(k, r);
+    }
+    return true;
+}
+
+/// Take over the positions unless the wide margin is used up. Pairs not listed were further apart than the range. The
+/// box since took r to S r, which shrinks no distance by more than 1 - |S - 1|; beyond that each particle moved by d,
+/// up to a lattice vector.
+bool PairList::follow_wide(const std::vector<Vec3>& positions) {
+    if (range_ == 0) return false;
     double strain = 0;
     for (int k = 0; k < 3; ++k) {
         Vec3 unit;
@@ -106,93 +166,126 @@ bool PairList::used_up(const std::vector<Vec3>& positions) const {
         const Vec3 change = box_.cartesian(listed_box_.fractions(unit)) - unit;
         strain += change.dot(change);
     }
-    const double slack = 0.5 * (range_ * (1 - std::sqrt(strain)) - cutoff_);
-    if (slack <= 0) return true;
+    const double slack = 0.5 * (range_ * (1 - std::sqrt(strain)) - narrow_range_);
+    if (slack <= 0) return false;
     for (int k = 0; k < size(); ++k) {
-        Vec3 f = box_.fractions(positions[particles_[order_[k]]]) - listed_[k];
+        Vec3 f = box_.fractions(positions[order_[k]]) - listed_[k];
         for (int d = 0; d < 3; ++d) f[d] -= nearest(f[d]);
         const Vec3 moved = box_.cartesian(f);
-        if (!(moved.dot(moved) < slack * slack)) return true;
+        if (!(moved.dot(moved) < slack * slack)) return false;
+        put(k, box_.cartesian(listed_[k] + f));
     }
-    return false;
+    return true;
 }
 
-void PairList::sort_into_cells(const std::vector<Vec3>& positions) {
+Vec3 PairList::at(int place) const {
+    const Vectors& block = now_[place / kLanes];
+    return {block.x.of[place % kLanes], block.y.of[place % kLanes], block.z.of[place % kLanes]};
+}
+
+void PairList::put(int place, const Vec3& r) {
+    Vectors& block = now_[place / kLanes];
+    block.x.of[place % kLanes] = r[0], block.y.of[place % kLanes] = r[1], block.z.of[place % kLanes] = r[2];
+}
+
+/// Along columns of about a block's width, up one and down the next.
+void PairList::sort_into_blocks(const std::vector<Vec3>& positions) {
     const int n = size();
+    const double width = std::cbrt(kLanes * box_.volume() / n);
+    const int along_a = std::max(1, int(box_.ax / width)), along_b = std::max(1, int(box_.by / width));
     std::vector<Vec3> fractions(n);
+    std::vector<std::pair<double, int>> keys(n);
     for (int slot = 0; slot < n; ++slot) {
-        const Vec3 f = fractions[slot] = box_.fractions(positions[particles_[slot]]);
+        Vec3& f = fractions[slot] = box_.fractions(positions[particles_[slot]]);
+        for (int d = 0; d < 3; ++d) f[d] -= std::floor(f[d]);
         if (!std::isfinite(f[0] + f[1] + f[2])) throw OpenMMException("Particle coordinate is NaN.");
+        const int a = std::min(along_a - 1, int(f[0] * along_a)), b = std::min(along_b - 1, int(f[1] * along_b));
+        const int column = a * along_b + (a % 2 ? along_b - 1 - b : b);
+        keys[slot] = {column + 0.999 * (column % 2 ? 1 - f[2] : f[2]), slot};
     }
     // The range stays below half the box, so that the nearest image of a pair decides alone.
     range_ = std::min(cutoff_ + kMargin, 0.5 * box_.narrowest());
+    narrow_range_ = std::min(cutoff_ + kNarrowMargin, range_);
     listed_box_ = box_;
-    const Vec3 a(box_.ax, 0, 0), b(box_.bx, box_.by, 0), c(box_.cx, box_.cy, box_.cz);
-    const Vec3 faces[3] = {b.cross(c), c.cross(a), a.cross(b)};
-    const int most = 1 + static_cast<int>(2 * std::cbrt(n));
-    for (int d = 0; d < 3; ++d) {
-        const double width = box_.volume() / std::sqrt(faces[d].dot(faces[d]));
-        cells_[d] = std::clamp(static_cast<int>(width * kCellsPerRange / range_), 1, most);
-        reach_[d] = static_cast<int>(std::ceil(range_ * cells_[d] / width));
+    std::sort(keys.begin(), keys.end());
+    std::fill(active_.begin(), active_.end(), 0);
+    for (int k = 0; k < n; ++k) {
+        const int slot = keys[k].second;
+        slot_at_[k] = slot, place_of_[slot] = k, order_[k] = particles_[slot];
+        listed_[k] = fractions[slot];
+        put(k, box_.cartesian(fractions[slot]));
+        if (!inert_[slot]) active_[k / kLanes] |= 1 << k % kLanes;
     }
-    cell_begin_.assign(cells_[0] * cells_[1] * cells_[2] + 1, 0);
-    for (int slot = 0; slot < n; ++slot) {
-        int cell = 0;
-        for (int d = 0; d < 3; ++d) {
-            const double inside = fractions[slot][d] - std::floor(fractions[slot][d]);
-            cell = cell * cells_[d] + std::min(cells_[d] - 1, static_cast<int>(inside * cells_[d]));
-        }
-        cell_[slot] = cell;
-        ++cell_begin_[cell + 1];
-    }
-    std::partial_sum(cell_begin_.begin(), cell_begin_.end(), cell_begin_.begin());
-    std::vector<int> next(cell_begin_.begin(), cell_begin_.end() - 1);
-    for (int slot = 0; slot < n; ++slot) {
-        const int place = next[cell_[slot]]++;
-        order_[place] = slot;
-        place_of_[slot] = place;
-        listed_[place] = fractions[slot];
-        inert_at_[place] = inert_[slot];
-        const Vec3& r = positions[particles_[slot]];
-        now_.x[place] = r[0], now_.y[place] = r[1], now_.z[place] = r[2];
-    }
+    for (int block = 0; block < blocks(); ++block) enclose(block);
+}
+
+/// A sphere around the particles of a block.
+void PairList::enclose(int block) {
+    const int begin = kLanes * block, end = std::min(size(), begin + kLanes);
+    Vec3 low = at(begin), high = low;
+    for (int k = begin; k < end; ++k)
+        for (int d = 0; d < 3; ++d) low[d] = std::min(low[d], at(k)[d]), high[d] = std::max(high[d], at(k)[d]);
+    const Vec3 centre = (low + high) * 0.5;
+    double square = 0;
+    for (int k = begin; k < end; ++k) square = std::max(square, (at(k) - centre).dot(at(k) - centre));
+    spheres_.x[block] = centre[0], spheres_.y[block] = centre[1], spheres_.z[block] = centre[2];
+    spheres_.radius[block] = std::sqrt(square);
 }
 
 void PairList::list_share(int thread) {
     Share& share = shares_[thread];
-    const int n = size(), threads = static_cast<int>(shares_.size());
-    share.owners.clear(), share.begins.assign(1, 0);
-    share.stamp.assign(n, -1);
-    std::vector<double> squares(n);
-    std::size_t listed = 0;
-    const auto scan = [&](int i, int begin, int end) {
-        begin = std::max(i + 1, begin);
-        if (begin >= end) return;
-        squared_distances(box_, now_.x[i], now_.y[i], now_.z[i], now_.x.data(), now_.y.data(), now_.z.data(), begin,
-                          end, squares.data());
-        if (share.partners.size() < listed + (end - begin)) share.partners.resize(2 * listed + (end - begin));
-        listed += allowed(i, begin, end, squares.data(), range_ * range_, share.stamp.data(), inert_at_.data(),
-                          share.partners.data() + listed);
-    };
-    const auto list_partners = [&](int i) {
-        for (const int slot : excluded_[order_[i]]) share.stamp[place_of_[slot]] = i;
-        const int cell = cell_[order_[i]], row_length = cells_[2];
-        const Reach along_a = around(cell / (cells_[1] * row_length), reach_[0], cells_[0]);
-        const Reach along_b = around(cell / row_length % cells_[1], reach_[1], cells_[1]);
-        const Reach along_c = around(cell % row_length, reach_[2], row_length);
-        const int past = along_c.first + along_c.number;
-        for (int a = along_a.first; a < along_a.first + along_a.number; ++a)
-            for (int b = along_b.first; b < along_b.first + along_b.number; ++b) {
-                const int* row = &cell_begin_[((a % cells_[0]) * cells_[1] + b % cells_[1]) * row_length];
-                scan(i, row[along_c.first], row[std::min(past, row_length)]);
-                if (past > row_length) scan(i, row[0], row[past - row_length]);
-            }
-        if (listed == share.begins.back()) return;
-        share.owners.push_back(i);
-        share.begins.push_back(listed);
-    };
-    for (int first = kBlock * thread; first < n; first += kBlock * threads)
-        for (int i = first; i < std::min(n, first + kBlock); ++i) list_partners(i);
+    share.wide.rows.clear(), share.wide.partners.clear();
+    share.excluded.assign(blocks(), 0), share.gaps.resize(blocks());
+    // Dealt in turn, so that the shares are alike.
+    for (int block = thread; block < blocks(); block += static_cast<int>(shares_.size())) list_block(block, share);
+}
+
+/// Partners of the places of one block, in this block and later ones.
+void PairList::list_block(int block, Share& share) const {
+    const int begin = kLanes * block, end = std::min(size(), begin + kLanes);
+    for (int k = begin; k < end; ++k)
+        for (const int slot : excluded_[slot_at_[k]]) {
+            const int other = place_of_[slot];
+            share.excluded[other / kLanes] |= std::uint64_t{1} << (kLanes * (k - begin) + other % kLanes);
+        }
+    find_gaps(box_, spheres_, block, blocks(), share.gaps.data());
+    for (int other = block; other < blocks(); ++other)
+        if (share.gaps[other] < range_) list_pair(block, other, share);
+    for (int k = begin; k < end; ++k) {
+        for (const int slot : excluded_[slot_at_[k]]) share.excluded[place_of_[slot] / kLanes] = 0;
+        std::vector<Partners>& listed = share.listed[k - begin];
+        if (listed.empty()) continue;
+        auto& [rows, partners] = share.wide;
+        const std::size_t before = partners.size();
+        partners.insert(partners.end(), listed.begin(), listed.end());
+        rows.push_back({k, before, partners.size()});
+        listed.clear();
+    }
+}
+
+/// Partners of the places of one block in another.
+void PairList::list_pair(int block, int other, Share& share) const {
+    Close close;
+    find_close(box_, now_[block], now_[other], range_ * range_, close);
+    for (int i = 0; i < std::min(kLanes, size() - kLanes * block); ++i) {
+        unsigned left = static_cast<unsigned>(close.bits.of[i]) & real_[other];
+        left &= ~static_cast<unsigned>(share.excluded[other] >> kLanes * i);
+        if (block == other) left &= 0xfe << i;
+        if (!(active_[block] >> i & 1)) left &= active_[other];
+        if (!left) continue;
+        std::vector<Partners>& listed = share.listed[i];
+        if (close.lowest.of[i] == close.highest.of[i]) {
+            listed.push_back({other, std::uint8_t(left), std::uint8_t(close.lowest.of[i])});
+            continue;
+        }
+        std::uint8_t seen[std::tuple_size_v<Shifts>] = {};
+        for (int j = 0; j < kLanes; ++j) {
+            Vec3 r = at(kLanes * block + i) - at(kLanes * other + j);
+            if (left >> j & 1) seen[int(NearestImage(box_)(r[0], r[1], r[2]))] |= 1 << j;
+        }
+        for (std::size_t image = 0; image < std::size(seen); ++image)
+            if (seen[image]) listed.push_back({other, seen[image], std::uint8_t(image)});
+    }
 }
 
 }  // namespace phyff

@@ -1,7 +1,8 @@
-// Half Verlet list in a periodic box, from cells, in time linear in the number of particles. Lengths in nm.
+// Half Verlet list in a periodic box, by blocks of neighbouring particles. Lengths in nm.
 #pragma once
 
-#include <functional>
+#include <array>
+#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,7 @@ namespace phyff {
 struct Box {
     double ax = 0, bx = 0, by = 0, cx = 0, cy = 0, cz = 0;
 
+    bool operator==(const Box&) const = default;
     double volume() const { return ax * by * cz; }
     double narrowest() const { return ax < by ? (ax < cz ? ax : cz) : (by < cz ? by : cz); }
     OpenMM::Vec3 fractions(const OpenMM::Vec3& r) const;
@@ -23,29 +25,54 @@ struct Box {
 /// Takes a vector to its nearest image; a copy of the box for inner loops.
 struct NearestImage {
     explicit NearestImage(const Box& box) : box(box), ra(1 / box.ax), rb(1 / box.by), rc(1 / box.cz) {}
-    void operator()(double& dx, double& dy, double& dz) const {
+
+    /// Returns which lattice vector it took away: a number for shifts_of, if no coordinate was off by more than one.
+    INLINED double operator()(double& dx, double& dy, double& dz) const {
         const double n = nearest(dz * rc);
         dx -= n * box.cx, dy -= n * box.cy, dz -= n * box.cz;
         const double m = nearest(dy * rb);
         dx -= m * box.bx, dy -= m * box.by;
-        dx -= nearest(dx * ra) * box.ax;
+        const double l = nearest(dx * ra);
+        dx -= l * box.ax;
+        return 13 + 9 * n + 3 * m + l;
     }
 
     const Box box;
     const double ra, rb, rc;
 };
 
-/// Runs work(thread) for every thread and waits.
-using Parallel = std::function<void(const std::function<void(int)>&)>;
+using Shifts = std::array<OpenMM::Vec3, 27>;
+Shifts shifts_of(const Box& box);
 
-struct Coordinates {
-    std::vector<double> x, y, z;
-    void resize(std::size_t n) { x.resize(n), y.resize(n), z.resize(n); }
+/// A vector for each place of a block.
+struct Vectors {
+    Lanes x, y, z;
 };
 
-/// Pairs within the cut-off, listed with a margin and listed anew only when particles have used it up.
+struct Spheres {
+    std::vector<double> x, y, z, radius;
+};
+
+/// Partners of a place within a block: one bit for each. `image` says where the place is seen from there.
+struct Partners {
+    std::int32_t block;
+    std::uint8_t bits, image;
+};
+
+/// Places, each with its partners [begin, end).
+struct Rows {
+    struct Row {
+        int place;
+        std::size_t begin, end;
+    };
+    std::vector<Row> rows;
+    std::vector<Partners> partners;
+};
+
+/// Pairs within the cut-off: listed with a wide margin, and from that list more often with a narrow one, each time
+/// particles have used up the margin.
 ///
-/// Particles are renumbered cell by cell into "places", so that neighbours in space are neighbours in memory.
+/// Particles are renumbered into "places", so that each block of kLanes of them is compact.
 class PairList {
   public:
     /// particles: system indices; inert: whether each is without effect on others that are so too; exclusions:
@@ -53,44 +80,52 @@ class PairList {
     PairList(std::vector<int> particles, std::vector<char> inert, const std::vector<std::pair<int, int>>& exclusions,
              int n_total, double cutoff, int threads);
 
-    /// Take over positions and box; true when the list and the places are new.
-    bool update(const std::vector<OpenMM::Vec3>& positions, const Box& box, const Parallel& parallel);
+    /// Take over positions and box; true when the places are new. Then prepare() the share of each thread.
+    bool update(const std::vector<OpenMM::Vec3>& positions, const Box& box);
+    void prepare(int thread);
 
     int size() const { return static_cast<int>(order_.size()); }
-    /// Slot in the constructor's `particles` of the particle at each place.
+    int blocks() const { return static_cast<int>(now_.size()); }
+    /// System index of the particle at each place.
     const std::vector<int>& order() const { return order_; }
-    /// Positions by place.
-    const Coordinates& positions() const { return now_; }
+    /// Positions by block, without jumps by lattice vectors since the list was made.
+    const std::vector<Vectors>& positions() const { return now_; }
     const Box& box() const { return box_; }
 
-    /// Call visit(i, partners, number) for every place i of a thread's share that has partners.
-    template <class Visit>
-    void visit(int thread, Visit visit) const {
-        const Share& share = shares_[thread];
-        for (std::size_t k = 0; k < share.owners.size(); ++k)
-            visit(share.owners[k], share.partners.data() + share.begins[k], int(share.begins[k + 1] - share.begins[k]));
-    }
+    /// A thread's share of the pairs.
+    const Rows& rows(int thread) const { return shares_[thread].narrow; }
 
   private:
     struct Share {
-        std::vector<int> owners, partners, stamp;
-        std::vector<std::size_t> begins;
+        Rows wide, narrow;
+        std::vector<Partners> listed[kLanes];  // of the places of one block
+        std::vector<std::uint64_t> excluded;   // by block, its excluded pairs with one block
+        std::vector<double> gaps;              // by block
     };
 
-    bool used_up(const std::vector<OpenMM::Vec3>& positions) const;
-    void sort_into_cells(const std::vector<OpenMM::Vec3>& positions);
+    bool follow_narrow(const std::vector<OpenMM::Vec3>& positions);
+    bool follow_wide(const std::vector<OpenMM::Vec3>& positions);
+    void sort_into_blocks(const std::vector<OpenMM::Vec3>& positions);
+    void enclose(int block);
     void list_share(int thread);
+    void list_block(int block, Share& share) const;
+    void list_pair(int block, int other, Share& share) const;
+    OpenMM::Vec3 at(int place) const;
+    void put(int place, const OpenMM::Vec3& r);
 
     std::vector<int> particles_;
     std::vector<char> inert_;
     std::vector<std::vector<int>> excluded_;  // by slot
-    double cutoff_, range_ = 0;
-    Box box_, listed_box_;
-    std::vector<OpenMM::Vec3> listed_;  // fractional coordinates by place, when the list was made
-    std::vector<int> order_, place_of_, cell_, cell_begin_;
-    std::vector<char> inert_at_;
-    int cells_[3] = {1, 1, 1}, reach_[3] = {0, 0, 0};
-    Coordinates now_;
+    double cutoff_, range_ = 0, narrow_range_ = 0;
+    Box box_, listed_box_, narrowed_box_;
+    std::vector<OpenMM::Vec3> listed_;    // fractional coordinates by place, when the wide list was made
+    std::vector<OpenMM::Vec3> narrowed_;  // positions by place, when the narrow list was made
+    std::vector<OpenMM::Vec3> jump_;      // by place, the lattice vector from where OpenMM has the particle
+    bool wide_due_ = true, narrow_due_ = true;
+    std::vector<int> order_, slot_at_, place_of_;
+    std::vector<Vectors> now_;
+    Spheres spheres_;                          // by block
+    std::vector<std::uint8_t> real_, active_;  // bits by block: places with a particle, and with one that is not inert
     std::vector<Share> shares_;
 };
 

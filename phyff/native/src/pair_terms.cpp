@@ -1,6 +1,8 @@
 #include "pair_terms.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numbers>
 
 #include "simd.h"
 
@@ -8,12 +10,8 @@ namespace phyff {
 
 namespace {
 
-constexpr double kMaxArgument = 60.0;
-constexpr double kUnderflow = 700.0;
 constexpr double kCoulomb = 138.93545764498;
-constexpr double kTwoPerRootPi = 1.1283791670955126;
-constexpr double kClosest = 1e-4;  // nm; nearer than this an oscillator counts as on its atom
-constexpr int kLanes = 8;
+constexpr double kTwoPerRootPi = 2 * std::numbers::inv_sqrtpi;
 
 constexpr const char* kShortRange =
     "(ax - ap - at)*(1 + x + x^2/3)*exp(-br)"
@@ -29,89 +27,183 @@ constexpr const char* kShortRange =
 constexpr const char* kDamping =
     "-138.93545764498*(q1*q2 - p1*p2)*(1 + 0.5*u)*exp(-u)/r; u = min(60.0, r/(w1*w2))";
 
-inline double at_most(double x, double limit) { return x < limit ? x : limit; }
+/// By bits of Partners, what takes a squared distance beyond the cut-off where a bit is missing.
+constexpr auto kFar = [] {
+    std::array<Lanes, 1 << kLanes> far{};
+    for (unsigned bits = 0; bits < far.size(); ++bits)
+        for (int lane = 0; lane < kLanes; ++lane) far[bits].of[lane] = bits >> lane & 1 ? 0 : 1e30;
+    return far;
+}();
 
-/// Energy and push of a pair under OpenMM's switching function, from the bare energy and its derivative.
-inline void store(Range range, double r, double energy, double slope, double& switched, double& push) {
-    const double width = range.cutoff - range.switch_start;
-    const double scale = width > 0 ? 1 / width : 0;
-    const double past = (r - range.switch_start) * scale, t = past > 0 ? past : 0;
-    const double s = 1 + t * t * t * (-10 + t * (15 - t * 6));
-    const double ds = t * t * (-30 + t * (60 - t * 30)) * scale;
-    switched = s * energy;
-    push = -(s * slope + ds * energy) / r;
+struct Value {
+    double energy, push;  // kJ/mol, and -(dE/dr)/r, kJ/mol/nm^2
+};
+
+/// Add a pair function, which holds the parameters of a pair's first particle.
+template <bool kEnergy, class Function>
+INLINED void add(Function function, const Pairing& pairing, int thread, Sum& sum) {
+    const Vectors* positions = pairing.list.positions().data();
+    Vectors* forces = sum.force.data();
+    const Shifts shifts = shifts_of(pairing.list.box());
+    const double limit = pairing.range.cutoff * pairing.range.cutoff;
+    Lanes energy;
+    const Rows& rows = pairing.list.rows(thread);
+    for (const Rows::Row& row : rows.rows) {
+        const int block = row.place / kLanes, lane = row.place % kLanes;
+        const Vectors& here = positions[block];
+        const double x = here.x.of[lane], y = here.y.of[lane], z = here.z.of[lane];
+        function.take(block, lane);
+        Lanes fx, fy, fz;
+        for (std::size_t k = row.begin; k < row.end; ++k) {
+            const Partners partners = rows.partners[k];
+            const Vectors& there = positions[partners.block];
+            Vectors& force = forces[partners.block];
+            const Lanes& far = kFar[partners.bits];
+            const OpenMM::Vec3& shift = shifts[partners.image];
+            const double sx = x - shift[0], sy = y - shift[1], sz = z - shift[2];
+#pragma omp simd
+            for (int j = 0; j < kLanes; ++j) {
+                const double dx = sx - there.x.of[j], dy = sy - there.y.of[j], dz = sz - there.z.of[j];
+                const double square = dx * dx + dy * dy + dz * dz + far.of[j];
+                const Value value = function(partners.block, j, at_most(square, limit));
+                const double push = square < limit ? value.push : 0;
+                fx.of[j] += push * dx, fy.of[j] += push * dy, fz.of[j] += push * dz;
+                force.x.of[j] -= push * dx, force.y.of[j] -= push * dy, force.z.of[j] -= push * dz;
+                if (kEnergy) energy.of[j] += square < limit ? value.energy : 0;
+            }
+        }
+        Vectors& force = forces[block];
+        force.x.of[lane] += total(fx), force.y.of[lane] += total(fy), force.z.of[lane] += total(fz);
+    }
+    sum.energy += total(energy);
 }
 
-FOR_EVERY_PROCESSOR
-void short_range(const Columns& columns, int i, Range range, int number, Batch& batch) {
-    const double *b = columns[0].data(), *bd = columns[1].data(), *ax = columns[2].data(), *ap = columns[3].data(),
-                 *at = columns[4].data(), *s6 = columns[5].data(), *s8 = columns[6].data(), *s10 = columns[7].data();
-    const double b_i = b[i], bd_i = bd[i], ax_i = ax[i], ap_i = ap[i], at_i = at[i], s6_i = s6[i], s8_i = s8[i],
-                 s10_i = s10[i];
-#pragma omp simd
-    for (int k = 0; k < (number + kLanes - 1) / kLanes * kLanes; ++k) {
-        const int j = batch.j[k];
-        const double square = batch.square[k], r = std::sqrt(square), per_square = 1 / square;
+/// A bare pair under OpenMM's switching function.
+INLINED Value switched(const Range& range, double r, double per_r, const Value& bare) {
+    const double width = range.cutoff - range.switch_start;
+    const double scale = width > 0 ? 1 / width : 0;
+    const double past = (r - range.switch_start) * scale, t = past > 0 ? past : 0, rising = t * (1 - t);
+    const double s = 1 + t * t * t * (-10 + t * (15 - t * 6));
+    return {s * bare.energy, s * bare.push + 30 * scale * rising * rising * bare.energy * per_r};
+}
 
-        const double slater = b_i * b[j], br = slater * r, x = at_most(br, kMaxArgument);
-        const double amplitude = (ax_i * ax[j] - ap_i * ap[j] - at_i * at[j]) * exp_minus(at_most(br, kUnderflow));
-        const double polynomial = 1 + x + x * x * (1.0 / 3);
-        const double polynomial_slope = br < kMaxArgument ? 1 + x * (2.0 / 3) : 0;
-        double energy = amplitude * polynomial;
-        double slope = amplitude * slater * (polynomial_slope - polynomial);
+struct ShortRange {
+    struct Parameters {
+        double b, bd, ax, ap, at, s6, s8, s10;
+    };
+    INLINED Parameters at(int block, int lane) const {
+        return {c[0][block].of[lane], c[1][block].of[lane], c[2][block].of[lane], c[3][block].of[lane],
+                c[4][block].of[lane], c[5][block].of[lane], c[6][block].of[lane], c[7][block].of[lane]};
+    }
+    INLINED void take(int block, int lane) { one = at(block, lane); }
+    /// Without the bounds on br and bdr, beyond which all is below 1e-20.
+    INLINED Value operator()(int block, int lane, double square) const {
+        const Parameters other = at(block, lane);
+        const double per_r = 1 / std::sqrt(square), r = square * per_r, per_square = per_r * per_r;
 
-        const double bd_ij = bd_i * bd[j], bdr = bd_ij * r, z = at_most(bdr, kMaxArgument);
-        const double per_q = 1 / (z * z + 3 * z + 3);
-        const double y = z - (2 * z * z + 3 * z) * per_q;
-        const double y_slope = bdr < kMaxArgument ? bd_ij * (1 - 3 * (z + 1) * (z + 3) * per_q * per_q) : 0;
+        const double slater = one.b * other.b, x = slater * r;
+        const double amplitude = (one.ax * other.ax - one.ap * other.ap - one.at * other.at) * exp_minus(x);
+        const double overlap = amplitude * (1 + x * (1 + x * (1.0 / 3)));
+        const double overlap_push = amplitude * slater * slater * (1.0 / 3 + x * (1.0 / 3));
+
+        const double bd = one.bd * other.bd, z = bd * r, per_q = 1 / (3 + z * (3 + z));
+        const double y = z - z * (3 + 2 * z) * per_q, y_slope = bd * (1 - 3 * per_q * (1 + z * per_q));
         const double decay = exp_minus(y), y2 = y * y, y6 = y2 * y2 * y2;
         const double top = 1.0 / 24 + y * (1.0 / 120 + y * (1.0 / 720));
         const double p6 = 1 + y * (1 + y * (1.0 / 2 + y * (1.0 / 6 + y * top)));
         const double p8 = p6 + y6 * y * (1.0 / 5040 + y * (1.0 / 40320));
         const double p10 = p8 + y6 * y2 * y * (1.0 / 362880 + y * (1.0 / 3628800));
         // With f_n = 1 - decay p_n, df_n/dy = decay y^n/n!.
-        const double c6 = s6_i * s6[j], c8 = s8_i * s8[j] * per_square, c10 = s10_i * s10[j] * per_square * per_square;
-        const double e6 = c6 * decay * p6, e8 = -c8 * (1 - decay * p8), e10 = -c10 * (1 - decay * p10);
+        const double c6 = one.s6 * other.s6, c8 = one.s8 * other.s8 * per_square,
+                     c10 = one.s10 * other.s10 * per_square * per_square;
+        const double e6 = c6 * decay * p6, e8 = c8 * (decay * p8 - 1), e10 = c10 * (decay * p10 - 1);
         const double per_r6 = per_square * per_square * per_square;
         const double growth = decay * y6 * (c6 * (1.0 / 720) + y2 * (c8 * (1.0 / 40320) + y2 * c10 * (1.0 / 3628800)));
-        energy += (e6 + e8 + e10) * per_r6;
-        slope -= ((6 * e6 + 8 * e8 + 10 * e10) * per_square * r + growth * y_slope) * per_r6;
-
-        store(range, r, energy, slope, batch.energy[k], batch.push[k]);
+        const double dispersion_push = (6 * e6 + 8 * e8 + 10 * e10) * per_square + growth * y_slope * per_r;
+        return switched(range, r, per_r,
+                        {overlap + (e6 + e8 + e10) * per_r6, overlap_push + dispersion_push * per_r6});
     }
-}
+    const Lanes* c[8];
+    Range range;
+    Parameters one{};
+};
 
-FOR_EVERY_PROCESSOR
-void damping(const Columns& columns, int i, Range range, int number, Batch& batch) {
-    const double *q = columns[0].data(), *p = columns[1].data(), *w = columns[2].data();
-    const double q_i = q[i], p_i = p[i], w_i = w[i];
-#pragma omp simd
-    for (int k = 0; k < (number + kLanes - 1) / kLanes * kLanes; ++k) {
-        const int j = batch.j[k];
-        const double r = std::sqrt(batch.square[k]), per_r = 1 / r, per_width = 1 / (w_i * w[j]);
-        const double ratio = r * per_width, u = at_most(ratio, kMaxArgument);
-        const double coulomb = -kCoulomb * (q_i * q[j] - p_i * p[j]) * per_r * exp_minus(u);
-        const double rest = 1 + 0.5 * u;
-        const double rest_slope = ratio < kMaxArgument ? -0.5 * (1 + u) * per_width : 0;
-        store(range, r, coulomb * rest, coulomb * (rest_slope - rest * per_r), batch.energy[k], batch.push[k]);
+struct Damping {
+    struct Parameters {
+        double q, p, w;
+    };
+    INLINED Parameters at(int block, int lane) const {
+        return {c[0][block].of[lane], c[1][block].of[lane], c[2][block].of[lane]};
     }
-}
+    INLINED void take(int block, int lane) { one = at(block, lane); }
+    INLINED Value operator()(int block, int lane, double square) const {
+        const Parameters other = at(block, lane);
+        const double per_r = 1 / std::sqrt(square), r = square * per_r, u = r / (one.w * other.w);
+        const double coulomb = -kCoulomb * (one.q * other.q - one.p * other.p) * per_r * exp_minus(u);
+        return switched(range, r, per_r, {coulomb * (1 + 0.5 * u), coulomb * per_r * per_r * (1 + u * (1 + 0.5 * u))});
+    }
+    const Lanes* c[3];
+    Range range;
+    Parameters one{};
+};
 
-FOR_EVERY_PROCESSOR
-void screened(const Columns& columns, int i, Range range, int number, Batch& batch) {
-    const double *q = columns[0].data(), *s6 = columns[1].data(), *s12 = columns[2].data();
-    const double q_i = kCoulomb * q[i], s6_i = s6[i], s12_i = s12[i], screening = range.screening;
-#pragma omp simd
-    for (int k = 0; k < (number + kLanes - 1) / kLanes * kLanes; ++k) {
-        const int j = batch.j[k];
-        const double square = batch.square[k], per_r = 1 / std::sqrt(square), per_square = per_r * per_r;
-        const double x = screening * square * per_r, gauss = exp_minus(at_most(x * x, kUnderflow));
-        const double coulomb = q_i * q[j] * per_r, left = coulomb * gauss * scaled_erfc(x);
+struct DirectSpace {
+    struct Parameters {
+        double q, s6;
+    };
+    INLINED Parameters at(int block, int lane) const { return {c[0][block].of[lane], c[1][block].of[lane]}; }
+    INLINED void take(int block, int lane) { one = at(block, lane), one.q *= kCoulomb; }
+    INLINED Value operator()(int block, int lane, double square) const {
+        const Parameters other = at(block, lane);
+        const double per_r = 1 / std::sqrt(square), per_square = per_r * per_r;
+        const double product = one.q * other.q, t = square * scale - 1;
         const double per_r6 = per_square * per_square * per_square;
-        const double e6 = s6_i * s6[j] * per_r6, e12 = s12_i * s12[j] * per_r6 * per_r6;
-        batch.energy[k] = left + e12 - e6;
-        batch.push[k] = (left + coulomb * kTwoPerRootPi * x * gauss + 12 * e12 - 6 * e6) * per_square;
+        const double e6 = one.s6 * other.s6 * per_r6, ratio = sigma6 * per_r6;
+        return {product * (per_r - polynomial(reciprocal.energy, t)) + e6 * (ratio - 1),
+                product * (per_r * per_square - polynomial(reciprocal.push, t)) + e6 * per_square * (12 * ratio - 6)};
     }
+    const Lanes* c[2];
+    double sigma6, scale;
+    Reciprocal reciprocal;
+    Parameters one{};
+};
+
+template <class Function>
+INLINED void add(const Function& function, const Pairing& pairing, int thread, bool energy_wanted, Sum& sum) {
+    if (energy_wanted)
+        add<true>(function, pairing, thread, sum);
+    else
+        add<false>(function, pairing, thread, sum);
+}
+
+FOR_EVERY_PROCESSOR
+void add_short_range(const Pairing& pairing, int thread, bool energy_wanted, Sum& sum) {
+    const Columns& c = pairing.columns;
+    const ShortRange function{{c[0].data(), c[1].data(), c[2].data(), c[3].data(), c[4].data(), c[5].data(),
+                               c[6].data(), c[7].data()},
+                              pairing.range};
+    add(function, pairing, thread, energy_wanted, sum);
+}
+
+FOR_EVERY_PROCESSOR
+void add_damping(const Pairing& pairing, int thread, bool energy_wanted, Sum& sum) {
+    const Columns& c = pairing.columns;
+    add(Damping{{c[0].data(), c[1].data(), c[2].data()}, pairing.range}, pairing, thread, energy_wanted, sum);
+}
+
+FOR_EVERY_PROCESSOR
+void add_direct_space(const Pairing& pairing, int thread, bool energy_wanted, Sum& sum) {
+    const Range& range = pairing.range;
+    const Columns& c = pairing.columns;
+    const double scale = 2 / (range.cutoff * range.cutoff);
+    const DirectSpace function{{c[0].data(), c[1].data()}, range.sigma6, scale, pairing.reciprocal};
+    add(function, pairing, thread, energy_wanted, sum);
+}
+
+/// What Reciprocal approximates, at any distance.
+Value from_reciprocal_space(double screening, double r) {
+    const double x = screening * r, energy = std::erf(x) / r;
+    return {energy, (energy - kTwoPerRootPi * screening * std::exp(-x * x)) / (r * r)};
 }
 
 bool no_amplitude(const std::vector<double>& row) {
@@ -120,7 +212,7 @@ bool no_amplitude(const std::vector<double>& row) {
     return true;
 }
 
-bool no_force(const std::vector<double>& row) { return row[0] == 0 && row[1] == 0 && row[2] == 0; }
+bool no_force(const std::vector<double>& row) { return row[0] == 0 && row[1] == 0; }
 bool never(const std::vector<double>&) { return false; }
 bool no_charge(const std::vector<double>& row) { return row[0] == 0 && row[1] == 0; }
 bool permanent_only(const std::vector<double>& row) { return row[0] == row[1]; }
@@ -129,74 +221,95 @@ bool permanent_only(const std::vector<double>& row) { return row[0] == row[1]; }
 
 const std::vector<Term>& terms() {
     static const std::vector<Term> all = {
-        {kShortRange, {"b", "bd", "ax", "ap", "at", "s6", "s8", "s10"}, short_range, no_amplitude, never},
-        {kDamping, {"q", "p", "w"}, damping, no_charge, permanent_only},
+        {kShortRange, {"b", "bd", "ax", "ap", "at", "s6", "s8", "s10"}, add_short_range, no_amplitude, never},
+        {kDamping, {"q", "p", "w"}, add_damping, no_charge, permanent_only},
     };
     return all;
 }
 
 const Term& direct_space() {
-    static const Term term = {nullptr, {"q", "s6", "s12"}, screened, no_force, never};
+    static const Term term = {nullptr, {"q", "s6"}, add_direct_space, no_force, never};
     return term;
 }
 
-FOR_EVERY_PROCESSOR
-void evaluate_exceptions(const Exceptions& exceptions, int begin, int number, double screening, Batch& batch) {
-    const double *own = &exceptions.own[begin], *reciprocal = &exceptions.reciprocal[begin],
-                 *c6 = &exceptions.c6[begin], *c12 = &exceptions.c12[begin];
+/// Chebyshev interpolation of the push, which then is integrated.
+Reciprocal::Reciprocal(double screening, double cutoff) {
+    constexpr int n = std::tuple_size_v<decltype(push)>;
+    std::array<double, n> values;
+    for (int k = 0; k < n; ++k) {
+        const double r = cutoff * std::sqrt(0.5 + 0.5 * std::cos(std::numbers::pi * (k + 0.5) / n));
+        values[k] = from_reciprocal_space(screening, r).push;
+    }
+    std::array<double, n> before{}, now{1.0};  // the Chebyshev polynomials of orders m - 1 and m
+    for (int m = 0; m < n; ++m) {
+        const int factor = m ? 2 : 1;
+        double weight = 0;
+        for (int k = 0; k < n; ++k) weight += factor * values[k] * std::cos(std::numbers::pi * m * (k + 0.5) / n) / n;
+        std::array<double, n> next{};
+        for (int k = 0; k < n; ++k) push[k] += weight * now[k];
+        for (int k = 0; k < n; ++k) next[k] = (k ? factor * now[k - 1] : 0) - before[k];
+        before = now, now = next;
+    }
+    for (int k = 0; k < n; ++k) energy[k + 1] = -0.25 * cutoff * cutoff * push[k] / (k + 1);
+    energy[0] = from_reciprocal_space(screening, cutoff).energy - polynomial(energy, 1.0);
+}
+
+template <bool kEnergy>
+INLINED void add_exceptions(const Pairing& pairing, const Exceptions& exceptions, int thread, int threads, Sum& sum) {
+    constexpr int kBatch = 32 * kLanes, kY = kLanes, kZ = 2 * kLanes;
+    alignas(64) double dxs[kBatch], dys[kBatch], dzs[kBatch], squares[kBatch], energies[kBatch], pushes[kBatch];
+    const double *xs = pairing.list.positions().data()->x.of, *ys = xs + kY, *zs = xs + kZ;
+    double* forces = sum.force.data()->x.of;
+    const NearestImage to_nearest(pairing.list.box());
+    const Reciprocal reciprocal = pairing.reciprocal;
+    const double screening = pairing.range.screening, limit = pairing.range.cutoff * pairing.range.cutoff;
+    for (int begin = kBatch * thread; begin < exceptions.size(); begin += kBatch * threads) {
+        const int number = std::min(kBatch, exceptions.size() - begin);
+        const int* first = &exceptions.first[begin];
+        const int* second = &exceptions.second[begin];
+        const double* products = &exceptions.reciprocal[begin];
 #pragma omp simd
-    for (int k = 0; k < number; ++k) {
-        const double found = std::sqrt(batch.square[k]), r = found > kClosest ? found : kClosest, per_r = 1 / r;
-        const double x = screening * r, gauss = exp_minus(at_most(x * x, kUnderflow));
-        const double bare = kCoulomb * own[k] * per_r, inside = kCoulomb * reciprocal[k] * per_r;
-        const double screened = inside * (1 - gauss * scaled_erfc(x));
-        const double per_square = per_r * per_r, per_r6 = per_square * per_square * per_square;
-        const double e6 = c6[k] * per_r6, e12 = c12[k] * per_r6 * per_r6;
-        batch.energy[k] = bare - screened + e12 - e6;
-        batch.push[k] = (bare - screened + inside * kTwoPerRootPi * x * gauss + 12 * e12 - 6 * e6) * per_square;
+        for (int k = 0; k < number; ++k) {
+            const int i = first[k], j = second[k];
+            double dx = xs[i] - xs[j], dy = ys[i] - ys[j], dz = zs[i] - zs[j];
+            to_nearest(dx, dy, dz);
+            const double square = dx * dx + dy * dy + dz * dz, t = at_most(square, limit) * (2 / limit) - 1;
+            dxs[k] = dx, dys[k] = dy, dzs[k] = dz, squares[k] = square;
+            if (kEnergy) energies[k] = -kCoulomb * products[k] * polynomial(reciprocal.energy, t);
+            pushes[k] = -kCoulomb * products[k] * polynomial(reciprocal.push, t);
+        }
+        for (int k = 0; k < number; ++k) {
+            if (squares[k] <= limit) continue;
+            const Value far = from_reciprocal_space(screening, std::sqrt(squares[k]));
+            energies[k] = -kCoulomb * products[k] * far.energy;
+            pushes[k] = -kCoulomb * products[k] * far.push;
+        }
+        const double *own = &exceptions.own[begin], *c6 = &exceptions.c6[begin], *c12 = &exceptions.c12[begin];
+#pragma omp simd
+        for (int k = 0; k < std::min(number, exceptions.bare - begin); ++k) {
+            const double per_square = 1 / squares[k], per_r6 = per_square * per_square * per_square;
+            const double coulomb = kCoulomb * own[k] * std::sqrt(per_square);
+            const double e6 = c6[k] * per_r6, e12 = c12[k] * per_r6 * per_r6;
+            if (kEnergy) energies[k] += coulomb + e12 - e6;
+            pushes[k] += (coulomb + 12 * e12 - 6 * e6) * per_square;
+        }
+        for (int k = 0; k < number; ++k) {
+            double *one = forces + first[k], *other = forces + second[k];
+            const double x = pushes[k] * dxs[k], y = pushes[k] * dys[k], z = pushes[k] * dzs[k];
+            one[0] += x, one[kY] += y, one[kZ] += z;
+            other[0] -= x, other[kY] -= y, other[kZ] -= z;
+            if (kEnergy) sum.energy += energies[k];
+        }
     }
 }
 
 FOR_EVERY_PROCESSOR
-void separate(const Coordinates& positions, const Box& box, const Exceptions& exceptions, int begin, int number,
-              Batch& batch) {
-    const double *xs = positions.x.data(), *ys = positions.y.data(), *zs = positions.z.data();
-    const int *first = &exceptions.first[begin], *second = &exceptions.second[begin];
-    const NearestImage to_nearest(box);
-#pragma omp simd
-    for (int k = 0; k < number; ++k) {
-        const int i = first[k], j = second[k];
-        double dx = xs[i] - xs[j], dy = ys[i] - ys[j], dz = zs[i] - zs[j];
-        to_nearest(dx, dy, dz);
-        batch.dx[k] = dx, batch.dy[k] = dy, batch.dz[k] = dz;
-        batch.square[k] = dx * dx + dy * dy + dz * dz;
-    }
-}
-
-FOR_EVERY_PROCESSOR
-int within_cutoff(const Coordinates& positions, const Box& box, int i, const int* partners, int number, double cutoff,
-                  Batch& batch) {
-    const double *xs = positions.x.data(), *ys = positions.y.data(), *zs = positions.z.data();
-    const double x = xs[i], y = ys[i], z = zs[i], limit = cutoff * cutoff;
-    const NearestImage to_nearest(box);
-#pragma omp simd
-    for (int k = 0; k < number; ++k) {
-        const int j = partners[k];
-        double dx = x - xs[j], dy = y - ys[j], dz = z - zs[j];
-        to_nearest(dx, dy, dz);
-        batch.dx[k] = dx, batch.dy[k] = dy, batch.dz[k] = dz;
-        batch.square[k] = dx * dx + dy * dy + dz * dz;
-    }
-    int kept = 0;
-    for (int k = 0; k < number; ++k) {
-        const double square = batch.square[k];
-        batch.j[kept] = partners[k];
-        batch.dx[kept] = batch.dx[k], batch.dy[kept] = batch.dy[k], batch.dz[kept] = batch.dz[k];
-        batch.square[kept] = square;
-        kept += square < limit;
-    }
-    for (int k = kept; k < (kept + kLanes - 1) / kLanes * kLanes; ++k) batch.j[k] = i, batch.square[k] = limit;
-    return kept;
+void add_exceptions(const Pairing& pairing, const Exceptions& exceptions, int thread, int threads, bool energy_wanted,
+                    Sum& sum) {
+    if (energy_wanted)
+        add_exceptions<true>(pairing, exceptions, thread, threads, sum);
+    else
+        add_exceptions<false>(pairing, exceptions, thread, threads, sum);
 }
 
 }  // namespace phyff

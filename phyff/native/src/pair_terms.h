@@ -2,46 +2,64 @@
 // of a NonbondedForce.
 #pragma once
 
+#include <array>
 #include <vector>
 
 #include "pair_list.h"
 
 namespace phyff {
 
-constexpr int kBatch = 256;
-constexpr int kMaxColumns = 8;
+/// E = erf(screening r)/r, what Ewald's reciprocal space has for two charges, and -(dE/dr)/r, within the cut-off: as
+/// polynomials in 2 (r/cutoff)^2 - 1.
+struct Reciprocal {
+    Reciprocal() = default;
+    Reciprocal(double screening, double cutoff);
 
-/// Partners j of one particle i; room for kBatch of them.
-struct Batch {
-    alignas(64) int j[kBatch];
-    alignas(64) double dx[kBatch], dy[kBatch], dz[kBatch], square[kBatch];  // r_i - r_j in nm, and r^2
-    alignas(64) double energy[kBatch];                                      // kJ/mol
-    alignas(64) double push[kBatch];                                        // -(dE/dr)/r, kJ/mol/nm^2
+    std::array<double, 18> push{};
+    std::array<double, 19> energy{};
 };
 
-/// Cut-off and start of the switch, nm (without a switch both are the cut-off), and Ewald's screening, 1/nm.
+/// Screening times cut-off up to which those are exact to 1e-9; to 1e-11 up to 3.1, as OpenMM has it for 3e-5.
+constexpr double kMostScreened = 3.7;
+
+/// What all pairs of a force share: cut-off and start of the switch, nm (without a switch both are the cut-off), of a
+/// NonbondedForce also Ewald's screening, 1/nm, and the sixth power of its diameter, nm^6.
 struct Range {
-    double cutoff = 0, switch_start = 0, screening = 0;
+    double cutoff = 0, switch_start = 0, screening = 0, sigma6 = 0;
 };
 
-/// Pairs that Ewald's direct space leaves out, by places of `first` and `second`: with their own charge product, and
-/// C6 and C12, and less what the reciprocal space has for them.
+/// Pairs that Ewald's direct space leaves out: with their own charge product, and C6 and C12, and less what the
+/// reciprocal space has for them.
 struct Exceptions {
     std::vector<int> first, second;
     std::vector<double> own, reciprocal, c6, c12;
+    int bare = 0;  // so many have something of their own; they come first
 
     int size() const { return static_cast<int>(first.size()); }
 };
 
-using Columns = std::vector<std::vector<double>>;  // per-particle parameters by place
+using Columns = std::vector<std::vector<Lanes>>;  // per-particle parameters by block
 
-/// A pair function: fills energy and push of the first `number` pairs of a batch.
-using Evaluate = void (*)(const Columns& columns, int i, Range range, int number, Batch& batch);
+/// All that pairs of one force have in common.
+struct Pairing {
+    const PairList& list;
+    const Columns& columns;
+    const Range range;
+    const Reciprocal& reciprocal;
+};
+
+struct Sum {
+    double energy = 0;           // kJ/mol
+    std::vector<Vectors> force;  // by block, kJ/mol/nm
+};
+
+/// Add one thread's share of pairs within the cut-off; the energy only if it is wanted.
+using AddPairs = void (*)(const Pairing& pairing, int thread, bool energy_wanted, Sum& sum);
 
 struct Term {
     const char* expression;  // of the CustomNonbondedForce it stands for; nullptr for a NonbondedForce's direct space
     std::vector<const char*> parameters;  // per particle, in this order
-    Evaluate evaluate;
+    AddPairs add_pairs;
     /// Whether a particle is without effect altogether, or on others of its kind.
     bool (*absent)(const std::vector<double>& row);
     bool (*inert)(const std::vector<double>& row);
@@ -50,18 +68,11 @@ struct Term {
 /// Of CustomNonbondedForces.
 const std::vector<Term>& terms();
 
-/// Screened Coulomb, C6 and C12 of a NonbondedForce with PME; parameters "q", "s6", "s12".
+/// Screened Coulomb, C6 and C12 of a NonbondedForce with PME; parameters "q" and "s6".
 const Term& direct_space();
 
-/// Energy and push of the exceptions [begin, begin + number), whose vectors are in the batch.
-void evaluate_exceptions(const Exceptions& exceptions, int begin, int number, double screening, Batch& batch);
-
-/// Vectors first - second, nearest images, and their squares, of the exceptions [begin, begin + number).
-void separate(const Coordinates& positions, const Box& box, const Exceptions& exceptions, int begin, int number,
-              Batch& batch);
-
-/// The pairs of place i with `partners` that are within the cut-off; returns how many.
-int within_cutoff(const Coordinates& positions, const Box& box, int i, const int* partners, int number, double cutoff,
-                  Batch& batch);
+/// Add one thread's share of exceptions, whose particles are given as offsets of their x in the positions.
+void add_exceptions(const Pairing& pairing, const Exceptions& exceptions, int thread, int threads, bool energy_wanted,
+                    Sum& sum);
 
 }  // namespace phyff
