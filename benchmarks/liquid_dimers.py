@@ -7,19 +7,16 @@ No fit sees these records (molecules/records/liquid_dimer); about half a minute 
 """
 
 import sys
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-import openmm
 import torch
-from openmm import unit
 
 from phyff.fit.training import CORE
-from phyff.md.run import RunState
+from phyff.labelling import frame_of_run
 from phyff.model.cluster import PARTS, Cluster, interaction_energy
 from phyff.model.parameters import ShortRange, species_tensors
-from phyff.openmm.forcefield import ForceField
+from phyff.qm.clusters import placed
 from phyff.qm.dimers import decomposition_key, eda_job
 from phyff.qm.executor import Job, run_jobs
 from phyff.qm.level import PHYFF_2026A
@@ -42,39 +39,22 @@ def main() -> None:
 
 def _jobs(run_dir: Path, number: int) -> list[Job]:
     """Decomposition jobs of dimers picked at random among neighbours at the end of the density stage."""
-    forcefield, state = ForceField.load(run_dir / "forcefield.json"), RunState.load(run_dir)
-    final = openmm.XmlSerializer.deserialize((run_dir / "state-density.xml").read_text())
-    positions = final.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
-    edge = np.diag(final.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
-    molecules, start = [], 0
-    for name, count in state.inputs["counts"]:
-        species, tensors = forcefield.named(name), forcefield.tensors[name]
-        size = species.n_atoms + len(tensors.oscillators) + len(tensors.sites)
-        for _ in range(count):
-            molecules.append((species, positions[start : start + species.n_atoms]))
-            start += size
-    pairs = []
-    for (first, a), (second, b) in combinations(molecules, 2):
-        near = b - np.round((b.mean(0) - a.mean(0)) / edge) * edge
-        if np.linalg.norm(a[:, None] - near[None], axis=2).min() < CONTACT_NM:
-            pairs.append((first, a, second, near))
+    frame = frame_of_run(run_dir)
+    pairs = [
+        (first, second, near)
+        for first in range(len(frame.species))
+        for gap, second, near in sorted(frame.nearest(first), key=lambda found: found[1])
+        if second > first and gap < CONTACT_NM
+    ]
     chosen = np.random.default_rng(SEED).permutation(len(pairs))[:number]
     level = decomposition_key(PHYFF_2026A)
     jobs = []
     for k in chosen:
-        first, a, second, b = pairs[k]
-        spec = {"first": _side(first, a), "second": _side(second, b), "level": level}
-        jobs.append(Job(KIND, spec, eda_job, f"{first.name} + {second.name} of {run_dir.name}"))
+        first, second, near = pairs[k]
+        a, b = frame.species[first], frame.species[second]
+        spec = {"first": placed(a, frame.xyz[first]), "second": placed(b, near), "level": level}
+        jobs.append(Job(KIND, spec, eda_job, f"{a.name} + {b.name} of {run_dir.name}"))
     return jobs
-
-
-def _side(species: SpeciesParameters, xyz_nm: np.ndarray) -> dict:
-    return {
-        "smiles": species.mapped_smiles,
-        "elements": list(species.elements),
-        "charge": species.charge,
-        "xyz_angstrom": np.round(10 * xyz_nm, 5).tolist(),
-    }
 
 
 def _report(store: RecordStore) -> None:

@@ -1,6 +1,5 @@
 """From a formulation or a SMILES to a force field: library species are read, the others built on the spot."""
 
-import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from phyff.errors import InputError, StoreError
 from phyff.fit.species import build_species
 from phyff.formulation import Box, Formulation
 from phyff.md import PackedSpecies, pack
+from phyff.model.neural import NeuralTerm
 from phyff.model.parameters import ShortRange
 from phyff.openmm.forcefield import ForceField
 from phyff.parallel import cores
@@ -24,6 +24,7 @@ from phyff.species.parameters import SpeciesParameters
 from phyff.units import AMU_NM3_TO_G_CM3
 
 SHORT_RANGE_FILE = "short_range.json"
+NEURAL_FILE = "neural.safetensors"
 SPECIES_FOLDER = "species"
 PACKING_RATIO = 0.87
 """Density of a packed box over the assumed one; the simulation compresses it."""
@@ -64,13 +65,36 @@ def read_source(source: str | Path) -> Formulation | tuple[str, str]:
 
 
 def force_field(
-    species: Sequence[tuple[str, str]], folder: Path, workers: int | None = None, say: Say | None = None
+    species: Sequence[tuple[str, str]],
+    folder: Path,
+    workers: int | None = None,
+    say: Say | None = None,
+    neural: bool = False,
 ) -> ForceField:
-    """Force field of (name, SMILES) species, in their order; `folder` keeps the ones that had to be built."""
+    """Force field of (name, SMILES) species, in their order; `folder` keeps the ones that had to be built.
+
+    neural: with the library's neural term; InputError when there is none that fits its short range.
+    """
     model = short_range()
     return ForceField(
-        tuple(fitted_species(name, smiles, model, folder, workers, say) for name, smiles in species), model
+        tuple(fitted_species(name, smiles, model, folder, workers, say) for name, smiles in species),
+        model,
+        neural_term(model) if neural else None,
     )
+
+
+def neural_term(model: ShortRange) -> NeuralTerm:
+    """The neural term that comes with the library; InputError when there is none, or it corrects another
+    short range than `model`."""
+    path = library.library_directory() / NEURAL_FILE
+    if not path.is_file():
+        raise InputError(f"neural: there is no {path}; run 'phyff train-neural' or leave --neural out.")
+    term = NeuralTerm.load(path)
+    if term.metadata.get("short_range") != model.fingerprint:
+        raise InputError(
+            f"neural: {path} was trained beside another short-range model; run 'phyff train-neural' again."
+        )
+    return term
 
 
 def short_range() -> ShortRange:
@@ -110,17 +134,12 @@ def fitted_species(
         say(f"{name}: not in the library; building it from {smiles} with quantum chemistry ({level.name})")
     species = build_species(name, smiles, level, open_store(), model, workers or cores())
     species = species.model_copy(
-        update={"provenance": {**species.provenance, "short_range": fingerprint(model)}}
+        update={"provenance": {**species.provenance, "short_range": model.fingerprint}}
     )
     folder.mkdir(parents=True, exist_ok=True)
     _replace(file, species.save)
     say(f"{name}: built, written to {file}")
     return SpeciesParameters.load(file)  # the file's rounded numbers, so that a second call gives the same
-
-
-def fingerprint(model: ShortRange) -> str:
-    """Twelve hex digits that name the content of a short-range model."""
-    return hashlib.sha256(model.model_dump_json().encode()).hexdigest()[:12]
 
 
 def starting_box(forcefield: ForceField, box: Box, seed: int = 1) -> tuple[app.Topology, NDArray[np.float64]]:
@@ -157,12 +176,13 @@ def write_force_field(forcefield: ForceField, out: Path) -> Path:
 
 
 def write_system(forcefield: ForceField, box: Box, cutoff_nm: float, out: Path) -> None:
-    """Write out/system.xml and out/topology.pdb: a packed box, every particle in the System's order.
+    """Write out/system.xml, of the physics alone, and out/topology.pdb: a packed box, every particle in the
+    System's order.
 
     Drude particles and off-atom sites stand in the PDB file as atoms without element.
     """
     topology, positions = starting_box(forcefield, box)
-    system = forcefield.create_system(topology, cutoff_nm)
+    system = forcefield.physics_only().create_system(topology, cutoff_nm)
     out.mkdir(parents=True, exist_ok=True)
 
     def write_pdb(path: Path) -> None:
@@ -176,7 +196,7 @@ def write_system(forcefield: ForceField, box: Box, cutoff_nm: float, out: Path) 
 def _is_current(species: SpeciesParameters, model: ShortRange, level: LevelOfTheory) -> bool:
     provenance = species.provenance
     return (
-        provenance.get("short_range") == fingerprint(model)
+        provenance.get("short_range") == model.fingerprint
         and provenance.get("level_of_theory") == level.to_dict()
     )
 

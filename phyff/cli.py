@@ -55,6 +55,14 @@ class Engine(StrEnum):
     multipole = "multipole"
 
 
+class Variant(StrEnum):
+    """Architectures of the neural term; see phyff.model.neural."""
+
+    pair = "pair"
+    radial = "radial"
+    angular = "angular"
+
+
 Recipe = Annotated[
     str,
     typer.Argument(
@@ -72,6 +80,12 @@ RunDir = Annotated[
 Platform = Annotated[
     PlatformName | None,
     typer.Option("--platform", help="OpenMM platform; without it the fastest there is.", show_default=False),
+]
+Neural = Annotated[
+    bool,
+    typer.Option(
+        "--neural/--no-neural", help="With the neural correction of the short range, if there is one."
+    ),
 ]
 Parsl = Annotated[
     Path | None,
@@ -120,6 +134,7 @@ def run(
     replicas: Annotated[
         int, typer.Option(help="Independent replicas, side by side; results of all together, and of each.")
     ] = 1,
+    neural: Neural = False,
     parsl: Parsl = None,
 ) -> None:
     """Simulate a formulation: density, conductivity, diffusion, coordination.
@@ -136,10 +151,10 @@ def run(
     formulation = Formulation.parse(recipe)
     check_replicas(out, replicas)
     if replicas == 1:
-        run_formulation(formulation, preset.value, out, platform, _say)
+        run_formulation(formulation, preset.value, out, platform, _say, neural)
         result = study(out)
     else:
-        result = run_replicas(formulation, preset.value, replicas, out, platform, _say)
+        result = run_replicas(formulation, preset.value, replicas, out, platform, _say, neural)
         together = result.run.settings["provenance"]["replicas"]["aggregate_ns_per_day"]
         typer.echo(f"{replicas} replicas, {together:g} ns/day together")
     results, report = write_results(out, result), write_report(out, result)
@@ -198,6 +213,7 @@ def build(
 def energy(
     cluster: Annotated[Path, typer.Argument(metavar="CLUSTER.json", show_default=False)],
     engine: Annotated[Engine, typer.Option(help="Which realisation of the energy.")] = Engine.torch,
+    neural: Neural = False,
 ) -> None:
     """Print the interaction energy of a cluster and its parts: JSON, kJ/mol.
 
@@ -209,7 +225,7 @@ def energy(
     from phyff.qm.store import default_root
 
     def force_field_of(species: Sequence[tuple[str, str]]) -> ForceField:
-        return builder.force_field(species, default_root() / builder.SPECIES_FOLDER)
+        return builder.force_field(species, default_root() / builder.SPECIES_FOLDER, neural=neural)
 
     typer.echo(json.dumps(clusters.energies(cluster, engine.value, force_field_of), indent=1))
 
@@ -222,6 +238,7 @@ def speed(
         int | None, typer.Option(help="Atoms in the box; without it the recipe's.", show_default=False)
     ] = None,
     platform: Platform = None,
+    neural: Neural = False,
 ) -> None:
     """Time a step, term by term, beside a plain fixed-charge model of the same box: JSON, milliseconds."""
     from phyff import builder
@@ -233,7 +250,9 @@ def speed(
     formulation = Formulation.parse(recipe)
     box = formulation.box(atoms)
     platform_named(platform)
-    forcefield = builder.force_field(formulation.species, default_root() / builder.SPECIES_FOLDER, say=_say)
+    forcefield = builder.force_field(
+        formulation.species, default_root() / builder.SPECIES_FOLDER, say=_say, neural=neural
+    )
     topology, positions = builder.starting_box(forcefield, box)
     answer = measure(
         forcefield, topology, positions, box.edge_nm, formulation.temperature_K, platform=platform
@@ -260,6 +279,62 @@ def train(
 
     use_cluster(parsl)
     make_library(library_directory(), PHYFF_2026A, workers, fit_only, _say)
+
+
+@app.command()
+@reports_errors
+def label(
+    run_dir: RunDir,
+    clusters: Annotated[int, typer.Option(min=1, help="How many, of two to six molecules.")] = 20,
+    forces: Annotated[bool, typer.Option(help="Forces on the atoms too, at twice the time.")] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Processes; each may need 16 GB.")] = 1,
+    parsl: Parsl = None,
+) -> None:
+    """Cut clusters out of the liquid of a finished run and label them with quantum chemistry.
+
+    What train-neural learns from: records in molecules/records. Stopped or killed, the same command goes on.
+    """
+    from phyff.labelling import cluster_jobs
+    from phyff.qm.executor import run_jobs
+    from phyff.qm.level import PHYFF_2026A
+    from phyff.qm.store import RecordStore
+    from phyff.species.library import library_directory
+
+    use_cluster(parsl)
+    jobs = cluster_jobs(run_dir, clusters, PHYFF_2026A, forces)
+    run_jobs(jobs, RecordStore(library_directory() / "records"), workers, "clusters")
+
+
+@app.command("train-neural")
+@reports_errors
+def train_neural(
+    variant: Annotated[
+        Variant, typer.Option(help="What the network sees of its neighbours; angular sees all.")
+    ] = Variant.radial,
+    studies: Annotated[
+        bool, typer.Option(help="Also learning curves and left-out molecules; ten more trainings.")
+    ] = True,
+    summary: Annotated[
+        Path | None,
+        typer.Option(help="JSON file for the errors; without it they are printed.", show_default=False),
+    ] = None,
+) -> None:
+    """Train the neural term of the library on its quantum records: molecules/neural.safetensors.
+
+    Stopped or killed, the same command goes on where it was.
+    """
+    from phyff.fit.neural import Schedule, make_neural
+    from phyff.md.reporters import write_atomically
+    from phyff.model.neural import Architecture
+    from phyff.species.library import library_directory
+
+    found = make_neural(library_directory(), Architecture(variant=variant.value), Schedule(), studies, _say)
+    text = json.dumps(found, indent=1) + "\n"
+    if summary is None:
+        typer.echo(text)
+    else:
+        write_atomically(summary, text)
+        typer.echo(f"Errors of the neural term: {summary}")
 
 
 @app.command()

@@ -14,6 +14,7 @@ from rdkit import Chem
 
 from phyff.errors import InputError, SimulationError
 from phyff.model import cluster as torch_engine
+from phyff.model.neural import neural_energies
 from phyff.openmm import cluster as openmm_engine
 from phyff.openmm.forcefield import ForceField
 from phyff.species import library
@@ -21,7 +22,7 @@ from phyff.species.molecule import Molecule
 from phyff.species.parameters import SpeciesParameters
 
 ENGINES = ("torch", "drude", "multipole")
-PARTS = ("electrostatics", "exchange", "induction", "dispersion")
+PARTS = (*torch_engine.PARTS, "neural")
 ANGSTROM_NM = 0.1
 BOND_RANGE = (0.5, 3.0)
 """Angstrom; a bonded pair outside it means wrong units or atoms out of map order."""
@@ -146,22 +147,24 @@ def interaction_energy(
 ) -> dict[str, float]:
     """Parts and total (kJ/mol) of monomers given as (species name, positions in nm in species order).
 
-    There is no neural term in this version: "neural" is 0. SimulationError when the energy is not finite.
+    "neural" is 0 for a force field without that term, and for the `multipole` engine, whose it is not.
+    SimulationError when the energy is not finite.
     """
     parts: Mapping[str, Any]
     if engine == "torch":
-        parts = torch_engine.interaction_energy(
-            torch_engine.Cluster.of(
-                [forcefield.tensors[name] for name, _ in monomers],
-                [torch.tensor(xyz, dtype=torch.float64) for _, xyz in monomers],
-            )
+        cluster = torch_engine.Cluster.of(
+            [forcefield.tensors[name] for name, _ in monomers],
+            [torch.tensor(xyz, dtype=torch.float64) for _, xyz in monomers],
         )
+        parts = torch_engine.interaction_energy(cluster)
+        if forcefield.neural is not None:
+            parts = {**parts, "neural": neural_energies(forcefield.neural, cluster).mean()}
     else:
         parts = openmm_engine.interaction_energy(forcefield, monomers, engine)
-    values = {name: float(parts[name]) for name in PARTS}
+    values = {name: float(parts.get(name, 0.0)) for name in PARTS}
     if not np.isfinite(list(values.values())).all():
         raise SimulationError("The energy of the cluster is not finite: two of its monomers overlap.")
-    return {"total": sum(values.values()), **values, "neural": 0.0}
+    return {"total": sum(values.values()), **values}
 
 
 def _isomorphisms(target: Molecule, other: Molecule) -> NDArray[np.int_]:

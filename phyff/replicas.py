@@ -74,6 +74,7 @@ def run_replicas(
     out: Path,
     platform: str | None,
     say: Callable[[str], None],
+    neural: bool = False,
 ) -> Study:
     """Simulate, or go on simulating, replicas in out/replica-1 and so on, and analyse each and all together.
 
@@ -86,7 +87,7 @@ def run_replicas(
         SimulationError: replicas failed; the others were finished first, the same call goes on.
     """
     check_replicas(out, replicas)
-    simulation = prepare(formulation, preset, out, platform, say)
+    simulation = prepare(formulation, preset, out, platform, say, neural)
     folders = replica_folders(out, replicas)
     with lock(out):
         if not (out / MANIFEST).is_file():

@@ -22,6 +22,7 @@ def run_formulation(
     out: Path,
     platform: str | None,
     say: Callable[[str], None],
+    neural: bool = False,
 ) -> None:
     """Simulate, or go on simulating, a formulation at its temperature and pressure in the folder `out`.
 
@@ -29,7 +30,7 @@ def run_formulation(
         InputError: the formulation does not fit the preset, the platform is missing, `out` is a file.
         SimulationError: the simulation failed; the last good state stays in `out`.
     """
-    simulation = prepare(formulation, preset, out, platform, say)
+    simulation = prepare(formulation, preset, out, platform, say, neural)
     if on_cluster():
         for _ in simulate_side_by_side([simulation], 1):
             pass
@@ -43,8 +44,10 @@ def prepare(
     out: Path,
     platform: str | None,
     say: Callable[[str], None],
+    neural: bool = False,
 ) -> Simulation:
-    """The simulation of a formulation, its force field built where it is not in the library.
+    """The simulation of a formulation, its force field built where it is not in the library, with the
+    library's neural term if asked.
 
     Raises:
         InputError: the formulation does not fit the preset, the platform is missing, `out` is a file.
@@ -56,7 +59,9 @@ def prepare(
     platform_named(platform)
     check_folder(out)
     describe(formulation, box, say)
-    forcefield = builder.force_field(formulation.species, out / builder.SPECIES_FOLDER, say=say)
+    forcefield = builder.force_field(
+        formulation.species, out / builder.SPECIES_FOLDER, say=say, neural=neural
+    )
     return Simulation(
         forcefield,
         tuple((name, count) for name, _, count in box.counts),
@@ -99,7 +104,7 @@ def _about(formulation: Formulation, box: Box, forcefield: ForceField) -> md.Abo
             "phyff": phyff.__version__,
             "command": command_line(),
             "recipe": formulation.to_dict(),
-            "engine": "drude",
+            "engine": "drude" if forcefield.neural is None else "drude+neural",
             "level_of_theory": ", ".join(sorted(levels)),
             "experimental_input": "none",
         },

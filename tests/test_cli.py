@@ -4,12 +4,15 @@ import json
 from dataclasses import replace
 
 import pytest
+from neural_terms import untrained
 from standin import tiny
+from standin_species import SHORT_RANGE
 from typer.testing import CliRunner
 
 import phyff
 from phyff import md
 from phyff.cli import app
+from phyff.side_by_side import Simulation
 
 SALTY_WATER = "water=130, Li+=3, Cl-=3"
 
@@ -111,6 +114,61 @@ def test_speed_prints_a_row_for_every_engine(standin_library, monkeypatch):
         assert {"valence", "permanent", "mesh", "rest"} <= set(row["terms"])
     assert "short range" in answer["rows"][1]["terms"]
     assert "multipoles" in answer["rows"][2]["terms"]
+
+
+@pytest.fixture
+def neural_library(standin_library):
+    """The stand-in library with an untrained neural term."""
+    path = standin_library / "neural.safetensors"
+    replace(untrained("radial"), metadata={"short_range": SHORT_RANGE.fingerprint}).save(path)
+    return path
+
+
+def test_energy_has_the_neural_term_when_asked(neural_library, tmp_path):
+    cluster = tmp_path / "pair.json"
+    ions = [("[Li+:1]", "Li", 0.0), ("[Cl-:1]", "Cl", 2.5)]
+    monomers = [{"smiles": s, "elements": [e], "xyz": [[x, 0.0, 0.0]]} for s, e, x in ions]
+    cluster.write_text(json.dumps({"monomers": monomers}))
+    plain, with_term, drude = (
+        json.loads(invoke("energy", cluster, *options).stdout)
+        for options in ((), ("--neural",), ("--neural", "--engine", "drude"))
+    )
+    assert plain["neural"] == 0.0 != with_term["neural"]
+    assert with_term["total"] == pytest.approx(plain["total"] + with_term["neural"])
+    assert drude["neural"] == pytest.approx(with_term["neural"], rel=1e-5)
+
+
+def test_speed_has_a_row_for_the_neural_term_when_asked(neural_library, monkeypatch):
+    from phyff.openmm import speed
+
+    monkeypatch.setattr(speed, "ROUNDS", 1)
+    monkeypatch.setattr(speed, "ROUND_SECONDS", 0.05)
+    monkeypatch.setattr(speed, "WARM_UP_STEPS", 2)
+    result = invoke("speed", "water", "--atoms", 600, "--platform", "CPU", "--neural")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["rows"]
+    assert [row["name"] for row in rows] == ["fixed_charge", "drude", "drude+neural", "multipole"]
+    assert rows[2]["terms"]["neural"] > 0
+    assert not any("neural" in rows[k]["terms"] for k in (0, 1, 3))
+
+
+def test_a_run_with_the_neural_term_says_so(neural_library, tmp_path, monkeypatch):
+    prepared = []
+    monkeypatch.setattr(Simulation, "run", lambda simulation: prepared.append(simulation))
+    invoke("run", "water=140", "--out", tmp_path / "run", "--platform", "CPU", "--neural")
+    (simulation,) = prepared
+    assert simulation.forcefield.neural is not None
+    assert simulation.about.provenance["engine"] == "drude+neural"
+    assert any("neural term" in warning for warning in simulation.about.warnings)
+
+
+def test_a_neural_term_that_is_missing_or_of_another_short_range_is_refused(standin_library, tmp_path):
+    command = ("run", "water=200", "--out", tmp_path / "out", "--neural")
+    missing = invoke(*command)
+    assert missing.exit_code == 2 and "phyff train-neural" in missing.stderr
+    untrained("radial").save(standin_library / "neural.safetensors")
+    other = invoke(*command)
+    assert other.exit_code == 2 and "another short-range model" in other.stderr
 
 
 def test_info_lists_the_library_and_shows_one_species(standin_library):

@@ -7,6 +7,7 @@ its exponent sqrt(B_i B_j).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +86,11 @@ class ShortRange(BaseModel):
         """Finest class (of an atom's labels, finest first) that the model knows."""
         return next((label for label in labels if label in self.classes), FALLBACK)
 
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that name the content of the model."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+
     def leans_on(self, species: SpeciesParameters) -> list[str]:
         """Sentences on the atoms of a species whose class no data of their own environment determined."""
         notes = {}
@@ -132,6 +138,7 @@ class SpeciesTensors:
     """One species as the non-bonded model sees it; n atoms, m sites, k oscillators. float64, nm, kJ/mol, e.
 
     Attributes:
+        elements: (n,) symbols.
         charges: (n + m,) permanent charges, atoms first.
         parents: (n + m,) atom each charge belongs to.
         sites: the m site definitions.
@@ -149,6 +156,7 @@ class SpeciesTensors:
     """
 
     name: str
+    elements: tuple[str, ...]
     charges: Tensor
     parents: Tensor
     sites: tuple[ChargeSite, ...]
@@ -181,6 +189,7 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
     distances = torch.tensor(species.molecule.distance_matrix())
     return SpeciesTensors(
         name=species.name,
+        elements=species.elements,
         charges=_column([*species.drude_charges.atoms, *(site.charge for site in sites)]),
         parents=torch.tensor([*range(species.n_atoms), *(site.atoms[0] for site in sites)]),
         sites=sites,

@@ -23,7 +23,8 @@ CHARGES, PERMANENT_MULTIPOLES = 15, 16
 def interaction_energy(
     forcefield: ForceField, monomers: Sequence[tuple[str, np.ndarray]], engine: str = "drude"
 ) -> dict[str, float]:
-    """Components (named as in phyff.model.cluster) and total, kJ/mol, of monomers (name, xyz (n, 3) nm).
+    """Components (named as in phyff.model.cluster) and total, kJ/mol, of monomers (name, xyz (n, 3) nm); with
+    a neural term also "neural".
 
     Raises:
         SimulationError: the induced dipoles do not converge.
@@ -76,12 +77,15 @@ def _components(
         if "DrudeForce" in {type(force).__name__ for force in system.getForces()}:
             openmm.LocalEnergyMinimizer.minimize(context, RELAXATION_TOLERANCE, 0)
         polarized = energy(*electric)
-    return {
+    parts = {
         "electrostatics": permanent + energy(groups["penetration"]),
         "exchange": energy(groups["exchange"]),
         "induction": polarized - permanent + energy(groups["charge_transfer"]),
         "dispersion": energy(groups["dispersion"], GROUPS["permanent"]),
     }
+    if forcefield.neural is not None:
+        parts["neural"] = energy(GROUPS["neural"])
+    return parts
 
 
 def _without_c6(system: openmm.System, force: openmm.NonbondedForce) -> None:

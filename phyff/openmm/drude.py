@@ -39,7 +39,15 @@ DAMPING_CUTOFF = 0.42
 """nm; Thole's correction of a pair of charges on heavy atoms is below 1e-3 of its Coulomb energy there."""
 EWALD_TOLERANCE = 3e-5
 """Oscillators of 2-3 e make mesh errors large: the default 5e-4 shifts the pressure by up to 1700 bar."""
-GROUPS = {"valence": 0, "permanent": 1, "oscillators": 2, "damping": 3, "short range": 4, "multipoles": 5}
+GROUPS = {
+    "valence": 0,
+    "permanent": 1,
+    "oscillators": 2,
+    "damping": 3,
+    "short range": 4,
+    "multipoles": 5,
+    "neural": 6,
+}
 """Force groups, for timing and analysis."""
 
 _PAIR_PARAMETERS = ("b", "bd", "ax", "ap", "at", "s6", "s8", "s10")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -17,9 +19,11 @@ from pydantic import ValidationError
 
 from phyff.errors import InputError
 from phyff.model.cluster import site_positions
+from phyff.model.neural import NeuralTerm
 from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
 from phyff.openmm import drude, multipole
 from phyff.openmm.drude import GROUPS, Placed, repartition_hydrogen_mass
+from phyff.openmm.neural import neural_force
 from phyff.openmm.valence import add_valence_forces
 from phyff.species.parameters import SpeciesParameters
 
@@ -44,6 +48,8 @@ class ForceField:
 
     species: tuple[SpeciesParameters, ...]
     short_range: ShortRange
+    neural: NeuralTerm | None = None
+    """Correction of the `drude` engine, or none."""
 
     @classmethod
     def load(cls, path: str | Path) -> ForceField:
@@ -65,17 +71,21 @@ class ForceField:
             return cls(
                 tuple(SpeciesParameters.model_validate(entry) for entry in data["species"]),
                 ShortRange.model_validate(data["short_range"]),
+                NeuralTerm.from_bytes(b64decode(data["neural"])) if data.get("neural") else None,
             )
-        except (ValidationError, KeyError) as error:
+        except (ValidationError, KeyError, ValueError) as error:
             raise InputError(f"Force field {path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write forcefield.json; the same force field gives the same bytes."""
-        data = {
+        """Write forcefield.json; the same force field gives the same bytes. A neural term stands in it as the
+        base64 text of its safetensors file."""
+        data: dict[str, Any] = {
             "format": FORMAT,
             "species": [s.model_dump(mode="json") for s in self.species],
             "short_range": self.short_range.model_dump(mode="json"),
         }
+        if self.neural is not None:
+            data["neural"] = b64encode(self.neural.to_bytes()).decode()
         Path(path).write_text(json.dumps(data, sort_keys=True) + "\n")
 
     @cached_property
@@ -134,7 +144,7 @@ class ForceField:
         polarization: str = "mutual",
     ) -> openmm.System:
         """OpenMM System of a topology made by `topology` for the same engine; plain XML of it runs without
-        phyff.
+        phyff, unless the force field has a neural term, which is the `drude` engine's.
 
         cutoff_nm: real-space cut-off of charges and C6, None for an isolated cluster. split_components:
         separate short-range forces for analysis. polarization: of the `multipole` engine, "mutual",
@@ -172,11 +182,19 @@ class ForceField:
             force.setForceGroup(GROUPS["valence"])
         if engine == "drude":
             drude.add_nonbonded_forces(system, placed, cutoff_nm, split_components)
+            if self.neural is not None:
+                force = neural_force(self.neural, placed, periodic=cutoff_nm is not None)
+                force.setForceGroup(GROUPS["neural"])
+                system.addForce(force)
         else:
             multipole.add_nonbonded_forces(system, placed, cutoff_nm, polarization, split_components)
         if cutoff_nm is not None:
             system.addForce(openmm.CMMotionRemover(1000))
         return system
+
+    def physics_only(self) -> ForceField:
+        """The same without its neural term."""
+        return replace(self, neural=None)
 
     def place(self, topology: Topology, atom_xyz_nm: np.ndarray) -> np.ndarray:
         """(n_particles, 3) nm, from real atoms' positions: oscillators at rest, sites where they belong. A
@@ -217,8 +235,11 @@ class ForceField:
         return openmm.MTSLangevinIntegrator(temperature, friction, timestep_fs * 1e-3, groups)
 
     def notes(self) -> list[str]:
-        """Sentences about species whose short range leans on classes without data of their own."""
-        return [note for species in self.species for note in self.short_range.leans_on(species)]
+        """Sentences about species whose short range leans on classes without data of their own, and about the
+        neural term."""
+        leaning = [note for species in self.species for note in self.short_range.leans_on(species)]
+        neural = "neural term: it runs inside phyff only, so a system.xml holds the physics alone"
+        return [*leaning, neural] if self.neural is not None else leaning
 
     def _placed(self, residue: Residue, engine: str) -> Placed:
         species = self._species_of(residue)

@@ -55,7 +55,8 @@ def speed(
     cutoff_nm: float = 0.8,
     platform: str | None = None,
 ) -> dict[str, Any]:
-    """Milliseconds a step of each row, whole and by term; the `multipole` row has mutual polarization.
+    """Milliseconds a step of each row, whole and by term; the `multipole` row has mutual polarization, and
+    there is a `drude+neural` row when the force field has a neural term.
 
     topology, positions: a packed box and its (n_particles, 3) in nm; its molecules are moved together to a
     cube of edge_nm first, so that the neighbour counts are a liquid's. Returns {"atoms", "particles",
@@ -68,7 +69,7 @@ def speed(
     atoms = forcefield.atom_indices(topology)
     squeezed = _squeeze(topology, atoms, positions[atoms], edge_nm)
     topology.setPeriodicBoxVectors(np.eye(3) * edge_nm * unit.nanometer)
-    drude = forcefield.create_system(topology, cutoff_nm)
+    drude = forcefield.physics_only().create_system(topology, cutoff_nm)
     fixed = fixed_charge_system(forcefield, topology, cutoff_nm)
     start = _relaxed(fixed, chosen, squeezed)
     rows = [
@@ -89,7 +90,18 @@ def speed(
             temperature_K,
         ),
     ]
-    rows.append(_multipole_row(forcefield, topology, rows[-1].context, chosen, temperature_K, cutoff_nm))
+    if forcefield.neural is not None:
+        rows.append(
+            _row(
+                "drude+neural",
+                forcefield.create_system(topology, cutoff_nm),
+                forcefield.integrator(temperature_K, TIMESTEP_FS),
+                chosen,
+                _positions(rows[-1].context),
+                temperature_K,
+            )
+        )
+    rows.append(_multipole_row(forcefield, topology, rows[1].context, chosen, temperature_K, cutoff_nm))
     times = _in_turn([_stepper(row.context) for row in rows])
     return {
         "atoms": len(atoms),
@@ -114,7 +126,7 @@ def _multipole_row(
     counts = [(chain.id, len(list(chain.residues()))) for chain in topology.chains()]
     bare = forcefield.topology(counts, engine="multipole")
     bare.setPeriodicBoxVectors(topology.getPeriodicBoxVectors())
-    found = drude.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
+    found = _positions(drude)
     return _row(
         "multipole",
         forcefield.create_system(bare, cutoff_nm, "multipole"),
@@ -180,6 +192,11 @@ def _relaxed(system: openmm.System, platform: openmm.Platform, positions: Floats
     context = openmm.Context(accelerated(system, platform), integrator, platform, precision(platform))
     context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, 100.0, MINIMISE_ITERATIONS)
+    return _positions(context)
+
+
+def _positions(context: openmm.Context) -> Floats:
+    """(n_particles, 3) nm."""
     found: Floats = context.getState(positions=True).getPositions(asNumpy=True).value_in_unit(unit.nanometer)
     return found
 

@@ -118,14 +118,13 @@ def scan_jobs(approaches: Job, record: dict[str, Any], level: LevelOfTheory) -> 
 
 
 def decomposition_key(level: LevelOfTheory) -> dict[str, Any]:
-    """The part of the level a decomposition depends on; `eda_job` reads it."""
+    """The part of the level a decomposition depends on; `level_of` reads it."""
     return {**level.density_key(), "nonlocal_grid": list(NONLOCAL_GRID)}
 
 
-def eda_job(spec: dict[str, Any]) -> dict[str, Any]:
-    """Record of one dimer: the components of `phyff.qm.eda.decompose`, kJ/mol."""
-    key = spec["level"]
-    level = replace(
+def level_of(key: dict[str, Any]) -> LevelOfTheory:
+    """The level a `decomposition_key` was made from, as far as it goes."""
+    return replace(
         PHYFF_2026A,
         functional=key["functional"],
         basis=key["basis"],
@@ -133,11 +132,16 @@ def eda_job(spec: dict[str, Any]) -> dict[str, Any]:
         auxbasis=key["auxbasis"],
         grid_level=key["grid_level"],
     )
+
+
+def eda_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Record of one dimer: the components of `phyff.qm.eda.decompose`, kJ/mol."""
     first, second = (
         Monomer(tuple(m["elements"]), m["charge"], np.array(m["xyz_angstrom"]))
         for m in (spec["first"], spec["second"])
     )
-    return {name: round(value, 5) for name, value in decompose(first, second, level).items()}
+    found = decompose(first, second, level_of(spec["level"]))
+    return {name: round(value, 5) for name, value in found.items()}
 
 
 @dataclass(frozen=True)

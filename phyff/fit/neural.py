@@ -1,0 +1,626 @@
+"""Training of the neural term: a committee learns what quantum chemistry leaves over after the physics.
+
+Data are the dimers of the training set and whatever labelled clusters the store holds. Splits go by scan and
+by cluster source: the test set is that of the short-range fit, validation stops the training, and nothing of
+either enters a gradient. Members of the committee differ by their starting weights and by a bootstrap over
+sources. No experimental number enters. kJ/mol and nm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from phyff.errors import FitError
+from phyff.fit.short_range import CATION_EASE, SOFT_ENERGY, is_held_out
+from phyff.fit.training import load_points
+from phyff.model.cluster import Cluster, interaction_energy
+from phyff.model.neural import (
+    CUTOFF,
+    Architecture,
+    AtomKinds,
+    NeighbourSums,
+    NeuralTerm,
+    atomic_energies,
+    initial_weights,
+    neighbour_sums,
+)
+from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
+from phyff.qm import clusters
+from phyff.qm.store import read_record
+from phyff.species.parameters import SpeciesParameters
+
+VALIDATION = (9, 4)
+"""Of the sources that are not held out, number 4 of every nine stops the training."""
+FLOOR = 0.5
+"""kJ/mol; energy errors are weighed against this, CATION_EASE times as much with a bare cation, times the
+square root of the number of neighbours, plus RELATIVE of the energy."""
+RELATIVE = 0.01
+FORCE_FLOOR, FORCE_RELATIVE = 20.0, 0.05
+"""kJ/mol/nm and share: force errors are weighed against these."""
+ROBUST = 3.0
+"""Weighted errors above it count linearly (Huber)."""
+TINY = 1e-12
+"""(kJ/mol/nm)^2; keeps the length of a force error differentiable."""
+SPLITS = ("train", "validation", "test")
+ALL = "all"
+NEURAL_FILE = "neural.safetensors"
+BARE_SATURATION = 400.0
+"""kJ/mol; bound of the networks that have no physics to lean on."""
+LEARNING_FRACTIONS = (0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True)
+class Label:
+    """One cluster and what quantum chemistry says of it.
+
+    Attributes:
+        names, xyz: species, and positions (n, 3) nm of each monomer.
+        total: interaction energy, kJ/mol.
+        source: scan of a dimer, or where a cluster was cut; ends in #number.
+        forces: (A, 3) kJ/mol/nm of everything but dispersion, or None.
+    """
+
+    names: tuple[str, ...]
+    xyz: tuple[np.ndarray, ...]
+    total: float
+    source: str
+    forces: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A label beside the physics: its energy, and its forces without dispersion where they are labelled."""
+
+    label: Label
+    physics: float
+    physics_forces: np.ndarray | None
+
+    @property
+    def residual(self) -> float:
+        """What the neural term should give, kJ/mol."""
+        return self.label.total - self.physics
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How a committee is trained.
+
+    Attributes:
+        epochs: at most; patience: epochs without a better validation loss of any member before the end.
+        batch: labels of a step. rate: of AdamW, falls to a tenth over `epochs`. decay: of its weights.
+        force_weight: of the mean squared force error against that of energies.
+        seed: of weights, bootstraps and the order of the data.
+    """
+
+    epochs: int = 400
+    patience: int = 60
+    batch: int = 64
+    rate: float = 4e-3
+    decay: float = 1e-2
+    force_weight: float = 1.0
+    seed: int = 2026
+
+
+def make_neural(
+    folder: Path,
+    architecture: Architecture,
+    schedule: Schedule,
+    studies: bool = True,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train the neural term of the library in `folder` (molecules/) on its records, write NEURAL_FILE there,
+    and return the summary: errors by split and pair, and with `studies` also the learning curve with and
+    without the physics, and the errors for molecules that were left out. Stopped, it goes on where it was.
+
+    Raises:
+        FitError: there are no data. InputError: the library cannot be read.
+    """
+    model = ShortRange.load(folder / "short_range.json")
+    paths = [path for path in sorted(folder.glob("*.json")) if path.name != "short_range.json"]
+    species = {s.name: s for s in map(SpeciesParameters.load, paths)}
+    labels = load_labels(folder / "records", species)
+    liquid = load_clusters(
+        folder / "records" / "liquid_dimer", species, lambda spec: [spec["first"], spec["second"]]
+    )
+    used = sorted({name for label in labels for name in label.names})
+    tensors = {name: species_tensors(species[name], model) for name in used}
+    say(f"physics of {len(labels)} labels")
+    samples = with_physics(labels, tensors)
+    parts = {split: [s for s in samples if split_of(s.label.source) == split] for split in SPLITS}
+    say(", ".join(f"{split}: {len(own)} labels" for split, own in parts.items()))
+
+    def fit(
+        title: str,
+        train: Sequence[Sample],
+        validation: Sequence[Sample],
+        baseline: bool = True,
+        checkpoint: Path | None = None,
+    ) -> NeuralTerm:
+        shape = architecture if baseline else replace(architecture, saturation=BARE_SATURATION)
+        seen, kept = (Data.of(own, tensors, shape.variant, baseline) for own in (train, validation))
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task(title, total=schedule.epochs)
+            return train_committee(
+                seen, kept, shape, schedule, checkpoint, lambda epoch: bar.update(task, completed=epoch)
+            )
+
+    path = folder / NEURAL_FILE
+    term = fit(
+        "neural term", parts["train"], parts["validation"], checkpoint=path.with_suffix(".training.part")
+    )
+    summary: dict[str, Any] = {
+        "architecture": asdict(architecture),
+        "schedule": asdict(schedule),
+        "labels": {split: len(own) for split, own in parts.items()},
+        "errors": {split: errors_by_class(term, own, tensors) for split, own in parts.items()},
+        "liquid_dimers": errors_by_class(term, with_physics(liquid, tensors), tensors),
+    }
+    metadata = {
+        **term.metadata,
+        "command": "phyff train-neural",
+        "date": datetime.now(UTC).date().isoformat(),
+        "short_range": model.fingerprint,
+        "species": used,
+        "labels": summary["labels"],
+        "test": summary["errors"]["test"][ALL],
+    }
+    NeuralTerm(term.architecture, term.weights, metadata).save(path)
+    say(f"neural term: written to {path}")
+    if studies:
+        summary["learning_curve"] = [
+            learning_point(fraction, parts, tensors, fit) for fraction in LEARNING_FRACTIONS
+        ]
+        molecules = [name for name in used if len(tensors[name].elements) > 1]
+        errors = {name: left_out(name, samples, tensors, fit) for name in molecules}
+        summary["left_out"] = {name: found for name, found in errors.items() if found is not None}
+    return summary
+
+
+def learning_point(
+    fraction: float,
+    parts: Mapping[str, Sequence[Sample]],
+    tensors: Mapping[str, SpeciesTensors],
+    fit: Callable[..., NeuralTerm],
+) -> dict[str, Any]:
+    """Test errors after training on a share of the sources, with the physics and without."""
+    sources = sorted({s.label.source for s in parts["train"]})
+    order = np.random.default_rng(0).permutation(len(sources))[: max(1, round(fraction * len(sources)))]
+    kept = {sources[k] for k in order}
+    train = [s for s in parts["train"] if s.label.source in kept]
+    row: dict[str, Any] = {"labels": len(train)}
+    for name, baseline in (("hybrid", True), ("without_physics", False)):
+        term = fit(f"{len(train)} labels, {name}", train, parts["validation"], baseline)
+        errors = errors_by_class(term, parts["test"], tensors, baseline)[ALL]
+        row["physics"] = {key: errors[f"physics_{key}"] for key in ("rms", "weighted_rms")}
+        row[name] = {key: errors[f"hybrid_{key}"] for key in ("rms", "weighted_rms")}
+    return row
+
+
+def left_out(
+    name: str,
+    samples: Sequence[Sample],
+    tensors: Mapping[str, SpeciesTensors],
+    fit: Callable[..., NeuralTerm],
+) -> dict[str, Any] | None:
+    """Errors on all labels with a species after training without any of them; None when no others are
+    left."""
+    others = [s for s in samples if name not in s.label.names]
+    train, validation = (
+        [s for s in others if split_of(s.label.source) == split] for split in ("train", "validation")
+    )
+    if not train or not validation:
+        return None
+    term = fit(f"without {name}", train, validation)
+    return errors_by_class(term, [s for s in samples if name in s.label.names], tensors)
+
+
+def errors_by_class(
+    term: NeuralTerm,
+    samples: Sequence[Sample],
+    tensors: Mapping[str, SpeciesTensors],
+    baseline: bool = True,
+) -> dict[str, dict[str, float]]:
+    """Root mean square errors of physics and of the hybrid, by pair of species, number of molecules, and ALL.
+
+    "rms" is over labels with a total below zero, kJ/mol; "weighted_rms" over all, weighted as in the
+    training; "force_rms" of an atom's force, kJ/mol/nm; "spread" the committee's mean standard deviation.
+    """
+    if not samples:
+        return {}
+    data = Data.of(samples, tensors, term.architecture.variant, baseline)
+    energies = data.energies(term).detach()
+    errors = {
+        "physics": np.array([s.residual for s in samples]),
+        "hybrid": (data.targets - energies.mean(0)).numpy(),
+    }
+    weights, attractive = data.weights.numpy(), np.array([s.label.total < 0.0 for s in samples])
+    spread = energies.std(0, correction=0).numpy()
+    forces = data.network_forces(term).detach().mean(0)
+    rows = {}
+    for name, own in sorted(_classes(samples).items()):
+        mask = np.zeros(len(samples), dtype=bool)
+        mask[own] = True
+        row = {"labels": float(len(own)), "attractive": float((mask & attractive).sum())}
+        for kind, error in errors.items():
+            row[f"{kind}_rms"] = _rms(error[mask & attractive])
+            row[f"{kind}_weighted_rms"] = _rms((error * weights)[mask])
+        row["spread"] = float(spread[mask].mean())
+        atoms = torch.tensor(mask)[data.owner] & (data.force_weights > 0)
+        if baseline and atoms.any():
+            row["physics_force_rms"] = _rms(data.forces[atoms].norm(dim=1).numpy())
+            row["hybrid_force_rms"] = _rms((data.forces - forces)[atoms].norm(dim=1).numpy())
+        rows[name] = {key: round(value, 4) for key, value in row.items() if np.isfinite(value)}
+    return rows
+
+
+def _classes(samples: Sequence[Sample]) -> dict[str, list[int]]:
+    """Which samples belong to a pair of species, to a number of molecules above two, and to ALL."""
+    found: dict[str, list[int]] = {}
+    for k, sample in enumerate(samples):
+        names = sample.label.names
+        own = " + ".join(sorted(names)) if len(names) == 2 else f"{len(names)} molecules"
+        for label in (own, ALL):
+            found.setdefault(label, []).append(k)
+    return found
+
+
+def _rms(errors: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(errors**2))) if errors.size else np.nan
+
+
+def load_labels(root: Path, species: Mapping[str, SpeciesParameters]) -> list[Label]:
+    """Dimers of the training set and labelled clusters in the record folder `root`, in a fixed order."""
+    dimers = [
+        Label(p.names, p.xyz, p.components["total"], p.scan) for p in load_points(root / "dimer", species)
+    ]
+    return dimers + load_clusters(root / clusters.KIND, species, lambda spec: spec["monomers"])
+
+
+def load_clusters(
+    folder: Path,
+    species: Mapping[str, SpeciesParameters],
+    monomers_of: Callable[[dict[str, Any]], list[dict[str, Any]]],
+) -> list[Label]:
+    """Cluster records in `folder` (files *.json) whose species are all known. A record without a source, of
+    the liquid dimers that no fit sees, is its own."""
+    names = {s.mapped_smiles: s.name for s in species.values()}
+    found = []
+    for number, path in enumerate(sorted(folder.glob("*.json"))):
+        content = read_record(path)
+        monomers, record = monomers_of(content["spec"]), content["record"]
+        if all(m["smiles"] in names for m in monomers):
+            forces = record.get("forces")
+            found.append(
+                Label(
+                    tuple(names[m["smiles"]] for m in monomers),
+                    tuple(np.array(m["xyz_angstrom"]) * 0.1 for m in monomers),
+                    record["total"],
+                    content["spec"].get("source", f"{folder.name}#{number}"),
+                    None if forces is None else np.array(forces),
+                )
+            )
+    return found
+
+
+def split_of(source: str) -> str:
+    """ "train", "validation" or "test", by the number of a scan or cluster source."""
+    if is_held_out(source):
+        return "test"
+    period, kept = VALIDATION
+    return "validation" if int(source.rsplit("#", 1)[1]) % period == kept else "train"
+
+
+def with_physics(labels: Sequence[Label], tensors: Mapping[str, SpeciesTensors]) -> list[Sample]:
+    """The labels beside the energies, and where asked forces, of the torch reference."""
+    found = []
+    for label in labels:
+        cluster = cluster_of(label, tensors)
+        cluster.atoms.requires_grad_(label.forces is not None)
+        parts = interaction_energy(cluster)
+        forces = None
+        if label.forces is not None:
+            (gradient,) = torch.autograd.grad(parts["total"] - parts["dispersion"], cluster.atoms)
+            forces = -gradient.numpy()
+        found.append(Sample(label, parts["total"].item(), forces))
+    return found
+
+
+def cluster_of(label: Label, tensors: Mapping[str, SpeciesTensors]) -> Cluster:
+    """The monomers put together."""
+    return Cluster.of([tensors[n] for n in label.names], [torch.tensor(x) for x in label.xyz])
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples as the training sees them: S samples, A atoms, P pairs, all in one list each.
+
+    Attributes:
+        kinds, kind: of all species, and (A,) of every atom. owner: (A,) sample of each atom.
+        sums: what the atoms see. targets, weights: (S,).
+        pairs, vectors, pair_owner: (2, P), (P, 3), (P,) of the samples with forces only.
+        forces, force_weights: (A, 3) and (A,), zero weight where there are none.
+        source: (S,) number of the source a sample comes from.
+    """
+
+    kinds: AtomKinds
+    kind: Tensor
+    owner: Tensor
+    sums: NeighbourSums
+    targets: Tensor
+    weights: Tensor
+    pairs: Tensor
+    vectors: Tensor
+    forces: Tensor
+    force_weights: Tensor
+    source: np.ndarray
+    variant: str
+
+    @classmethod
+    def of(
+        cls,
+        samples: Sequence[Sample],
+        tensors: Mapping[str, SpeciesTensors],
+        variant: str,
+        baseline: bool = True,
+    ) -> Data:
+        """baseline: whether the physics is taken off. Raises FitError when there are no samples."""
+        if not samples:
+            raise FitError(
+                "The neural term has no labels to train or to validate on; run 'phyff train' first."
+            )
+        kinds, numbers = AtomKinds.of([tensors[n] for n in sorted(tensors)])
+        kind_of = dict(zip(sorted(tensors), numbers, strict=True))
+        found = [cluster_of(s.label, tensors) for s in samples]
+        sizes = [len(c.atoms) for c in found]
+        starts = np.cumsum([0, *sizes[:-1]])
+        pairs, vectors, labelled = [], [], []
+        for sample, cluster, start in zip(samples, found, starts, strict=True):
+            own = cluster.atom_pairs()
+            gap = cluster.atoms[own[1]] - cluster.atoms[own[0]]
+            near = gap.norm(dim=1) < CUTOFF
+            pairs.append(own[:, near] + int(start))
+            vectors.append(gap[near])
+            labelled.append(torch.full((int(near.sum()),), sample.label.forces is not None))
+        kind = torch.cat([kind_of[n] for s in samples for n in s.label.names])
+        all_pairs, all_vectors, with_forces = torch.cat(pairs, 1), torch.cat(vectors), torch.cat(labelled)
+        forces = [_force_target(s, n, baseline) for s, n in zip(samples, sizes, strict=True)]
+        sources = {name: k for k, name in enumerate(sorted({s.label.source for s in samples}))}
+        return cls(
+            kinds=kinds,
+            kind=kind,
+            owner=torch.repeat_interleave(torch.tensor(sizes)),
+            sums=neighbour_sums(variant, kinds, kind, all_pairs, all_vectors),
+            targets=torch.tensor(
+                [s.residual if baseline else s.label.total for s in samples], dtype=torch.float64
+            ),
+            weights=torch.tensor([energy_weight(s.label, tensors) for s in samples], dtype=torch.float64),
+            pairs=all_pairs[:, with_forces],
+            vectors=all_vectors[with_forces],
+            forces=torch.cat([target for target, _ in forces]),
+            force_weights=torch.cat([weight for _, weight in forces]),
+            source=np.array([sources[s.label.source] for s in samples]),
+            variant=variant,
+        )
+
+    def part(self, chosen: Tensor) -> Data:
+        """The samples of the boolean mask (S,)."""
+        atoms = chosen[self.owner]
+        number = torch.cumsum(chosen, 0) - 1
+        place = torch.cumsum(atoms, 0) - 1
+        kept = atoms[self.pairs[0]]
+        moments = (self.sums.radial, self.sums.vectors, self.sums.tensors)
+        return replace(
+            self,
+            kind=self.kind[atoms],
+            owner=number[self.owner[atoms]],
+            sums=NeighbourSums(*(None if m is None else m[atoms] for m in moments)),  # type: ignore[arg-type]
+            targets=self.targets[chosen],
+            weights=self.weights[chosen],
+            pairs=place[self.pairs[:, kept]],
+            vectors=self.vectors[kept],
+            forces=self.forces[atoms],
+            force_weights=self.force_weights[atoms],
+            source=self.source[chosen.numpy()],
+        )
+
+    def energies(self, term: NeuralTerm) -> Tensor:
+        """(members, S) kJ/mol."""
+        atomic = atomic_energies(term, self.kinds, self.kind, self.sums)
+        return atomic.new_zeros((len(atomic), len(self.targets))).index_add(1, self.owner, atomic)
+
+    def network_forces(self, term: NeuralTerm, create_graph: bool = False) -> Tensor:
+        """(members, A, 3) kJ/mol/nm on the atoms of the samples with forces; zero elsewhere."""
+        vectors = self.vectors.detach().requires_grad_(True)
+        sums = neighbour_sums(self.variant, self.kinds, self.kind, self.pairs, vectors)
+        rows = []
+        for energy in atomic_energies(term, self.kinds, self.kind, sums).sum(1):
+            (slope,) = torch.autograd.grad(energy, vectors, retain_graph=True, create_graph=create_graph)
+            force = torch.zeros_like(self.forces).index_add(0, self.pairs[0], slope)
+            rows.append(force.index_add(0, self.pairs[1], -slope))
+        return torch.stack(rows)
+
+
+def energy_weight(label: Label, tensors: Mapping[str, SpeciesTensors]) -> float:
+    """One over the error that is tolerated; contacts of high energy count less and less."""
+    bare = any(len(tensors[n].elements) == 1 and float(tensors[n].charges.sum()) > 0 for n in label.names)
+    floor = FLOOR * (CATION_EASE if bare else 1.0) * (len(label.names) - 1) ** 0.5
+    soften = SOFT_ENERGY / max(SOFT_ENERGY, label.total)
+    return soften / (floor + RELATIVE * abs(label.total))
+
+
+def _force_target(sample: Sample, size: int, baseline: bool) -> tuple[Tensor, Tensor]:
+    """(n, 3) forces the network should give and (n,) weights."""
+    label = sample.label.forces
+    if label is None or sample.physics_forces is None:
+        return torch.zeros((size, 3), dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+    soften = SOFT_ENERGY / max(SOFT_ENERGY, sample.label.total)
+    weight = soften / (FORCE_FLOOR + FORCE_RELATIVE * np.linalg.norm(label, axis=1))
+    return torch.tensor(label - sample.physics_forces if baseline else label), torch.tensor(weight)
+
+
+def train_committee(
+    train: Data,
+    validation: Data,
+    architecture: Architecture,
+    schedule: Schedule,
+    checkpoint: Path | None = None,
+    progress: Callable[[int], None] = lambda epoch: None,
+) -> NeuralTerm:
+    """Each member's weights at its lowest validation loss. A `checkpoint` of the same data and settings is
+    taken up where it stopped, and removed in the end.
+    """
+    weights = {
+        name: w.requires_grad_(True) for name, w in initial_weights(architecture, schedule.seed).items()
+    }
+    state = _State.fresh(weights, schedule, _fingerprint(train, validation, architecture, schedule))
+    if checkpoint is not None and checkpoint.is_file():
+        state.resume(checkpoint)
+    bootstrap = _bootstrap(train.source, architecture.members, schedule.seed)
+    while state.epoch < schedule.epochs and state.epoch - state.best_epoch < schedule.patience:
+        for group in state.optimizer.param_groups:
+            group["lr"] = schedule.rate * 0.1 ** (state.epoch / schedule.epochs)
+        order = torch.randperm(
+            len(train.targets), generator=torch.Generator().manual_seed(schedule.seed + state.epoch)
+        )
+        for chosen in order.split(schedule.batch):
+            mask = torch.zeros(len(order), dtype=torch.bool)
+            mask[chosen] = True
+            term = NeuralTerm(architecture, weights, {})
+            loss = _loss(term, train.part(mask), schedule, bootstrap[:, mask], create_graph=True).sum()
+            state.optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(list(weights.values()), 10.0)
+            state.optimizer.step()
+        state.epoch += 1
+        frozen = NeuralTerm(architecture, {name: w.detach() for name, w in weights.items()}, {})
+        state.keep_best(_loss(frozen, validation, schedule).detach())
+        if checkpoint is not None and state.epoch % 20 == 0:
+            state.save(checkpoint)
+        progress(state.epoch)
+    if checkpoint is not None:
+        checkpoint.unlink(missing_ok=True)
+    metadata = {"schedule": asdict(schedule), "epochs": state.epoch, "validation_loss": state.lowest.tolist()}
+    return NeuralTerm(architecture, state.best, metadata)
+
+
+def _loss(
+    term: NeuralTerm,
+    data: Data,
+    schedule: Schedule,
+    counts: Tensor | None = None,
+    create_graph: bool = False,
+) -> Tensor:
+    """(members,) robust mean square of the weighted errors; counts (members, S): weights of the bootstrap."""
+    if counts is None:
+        counts = torch.ones((term.architecture.members, len(data.targets)), dtype=torch.float64)
+    errors = _robust((data.energies(term) - data.targets) * data.weights)
+    loss = (counts * errors).sum(1) / counts.sum(1).clamp(min=1.0)
+    if data.force_weights.any():
+        of_atoms = counts[:, data.owner] * (data.force_weights > 0)
+        misses = data.network_forces(term, create_graph) - data.forces
+        squares = _robust(torch.sqrt((misses**2).sum(-1) + TINY) * data.force_weights)
+        loss = loss + schedule.force_weight * (of_atoms * squares).sum(1) / of_atoms.sum(1).clamp(min=1.0)
+    return loss
+
+
+def _robust(error: Tensor) -> Tensor:
+    return 2.0 * torch.nn.functional.huber_loss(
+        error, torch.zeros_like(error), reduction="none", delta=ROBUST
+    )
+
+
+def _bootstrap(source: np.ndarray, members: int, seed: int) -> Tensor:
+    """(members, S) how often each sample counts: sources drawn with replacement."""
+    rng, distinct = np.random.default_rng(seed), int(source.max()) + 1
+    present = np.unique(source)
+    counts = np.zeros((members, distinct))
+    for row in counts:
+        np.add.at(row, rng.choice(present, len(present)), 1.0)
+    return torch.tensor(counts[:, source])
+
+
+@dataclass
+class _State:
+    """Where a training stands; `best` is by member, at its lowest validation loss."""
+
+    weights: dict[str, Tensor]
+    optimizer: torch.optim.AdamW
+    best: dict[str, Tensor]
+    lowest: Tensor
+    epoch: int
+    best_epoch: int
+    fingerprint: str
+
+    @classmethod
+    def fresh(cls, weights: dict[str, Tensor], schedule: Schedule, fingerprint: str) -> _State:
+        optimizer = torch.optim.AdamW(list(weights.values()), lr=schedule.rate, weight_decay=schedule.decay)
+        members = len(next(iter(weights.values())))
+        best = {name: w.detach().clone() for name, w in weights.items()}
+        lowest = torch.full((members,), torch.inf, dtype=torch.float64)
+        return cls(weights, optimizer, best, lowest, 0, 0, fingerprint)
+
+    def keep_best(self, losses: Tensor) -> None:
+        better = losses < self.lowest
+        self.lowest = torch.where(better, losses, self.lowest)
+        for name, w in self.weights.items():
+            self.best[name][better] = w.detach()[better]
+        if better.any():
+            self.best_epoch = self.epoch
+
+    def save(self, path: Path) -> None:
+        tensors = {f"weights.{name}": w.detach() for name, w in self.weights.items()}
+        tensors |= {f"best.{name}": w for name, w in self.best.items()}
+        tensors["lowest"] = self.lowest
+        for number, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
+        header = {
+            "epoch": str(self.epoch),
+            "best_epoch": str(self.best_epoch),
+            "fingerprint": self.fingerprint,
+        }
+        partial = path.with_name(path.name + ".part")
+        save_file({name: t.contiguous() for name, t in tensors.items()}, partial, header)
+        partial.replace(path)
+
+    def resume(self, path: Path) -> None:
+        """Take over what `save` wrote, unless it belongs to other data or settings."""
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata()
+            if header["fingerprint"] != self.fingerprint:
+                return
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            if kind == "weights":
+                self.weights[rest].data.copy_(value)
+            elif kind == "best":
+                self.best[rest] = value
+            elif kind == "optimizer":
+                number, _, moment = rest.partition(".")
+                moments.setdefault(int(number), {})[moment] = value
+        self.lowest = tensors["lowest"]
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
+        self.epoch, self.best_epoch = int(header["epoch"]), int(header["best_epoch"])
+
+
+def _fingerprint(train: Data, validation: Data, architecture: Architecture, schedule: Schedule) -> str:
+    digest = hashlib.sha256(json.dumps([asdict(architecture), asdict(schedule)], sort_keys=True).encode())
+    for data in (train, validation):
+        for tensor in (data.targets, data.forces, data.sums.radial):
+            digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,373 @@
+"""E_nn: a small committee of networks for what the physics leaves over between neighbouring molecules.
+
+Atom-centred and many-body (Behler and Parrinello 2007, doi 10.1103/PhysRevLett.98.146401). Neighbours in
+other molecules enter as sums over radial functions and over the moments l = 1, 2 of their directions,
+weighted by a learned embedding of their physics parameters, so that a new molecule needs no training of its
+own:
+
+    E_nn = sum_i [ 1/2 sum_j sum_k c_k(i, j) R_k(r_ij) + S tanh(N(x_i) - N(0)) ]
+
+with R_k = f(r) w(r) g_k(r): Gaussians g_k, a cut-off f that ends with two continuous derivatives, and a
+factor w that removes a pair where its exchange energy says the physical wall must rule. An isolated species
+has x = 0 and no pairs, so its E_nn is zero exactly. nm, kJ/mol.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rdkit import Chem
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from phyff.errors import InputError
+from phyff.model.cluster import Cluster
+from phyff.model.pairs import COMPONENTS, slater_overlap
+from phyff.model.parameters import SpeciesTensors
+
+FORMAT = "phyff-neural-1"
+CUTOFF = 0.55
+WALL = 200.0
+"""kJ/mol of exchange between two atoms that leaves half of their contribution; liquids stay below 100."""
+RADIAL = tuple(0.16 + 0.05 * k for k in range(8))
+RADIAL_WIDTH = 0.06
+ANGULAR = (0.18, 0.26, 0.34, 0.42)
+ANGULAR_WIDTH = 0.1
+VARIANTS = ("pair", "radial", "angular")
+DESCRIPTORS = 10
+"""Numbers that tell the network what an atom is; see `descriptors`."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Shape of the networks of a committee.
+
+    Attributes:
+        variant: "pair" has the sum over pairs alone, "radial" adds the network of radial sums, "angular" also
+            those of l = 1 and l = 2.
+        members: networks of the committee.
+        channels: learned weights of a neighbour.
+        hidden: width of the two hidden layers.
+        saturation: S, kJ/mol; no atom's network and no radial function of a pair gives more.
+    """
+
+    variant: Literal["pair", "radial", "angular"] = "angular"
+    members: int = 6
+    channels: int = 8
+    hidden: int = 24
+    saturation: float = 40.0
+
+    @property
+    def features(self) -> int:
+        """Inputs of an atom's network."""
+        radial = len(RADIAL) * self.channels
+        return radial + (2 * len(ANGULAR) * self.channels if self.variant == "angular" else 0)
+
+
+@dataclass(frozen=True, eq=False)
+class NeuralTerm:
+    """A trained committee; two are equal when their files are.
+
+    Attributes:
+        weights: by name, the member first.
+        metadata: how it was trained, in plain JSON types.
+    """
+
+    architecture: Architecture
+    weights: Mapping[str, Tensor]
+    metadata: Mapping[str, Any]
+
+    def to_bytes(self) -> bytes:
+        """The content of its safetensors file, with architecture and metadata as readable JSON."""
+        header = {"architecture": asdict(self.architecture), "metadata": dict(self.metadata)}
+        tensors = {name: self.weights[name].contiguous() for name in sorted(self.weights)}
+        content: bytes = save(tensors, metadata={FORMAT: json.dumps(header, sort_keys=True)})
+        return content
+
+    def save(self, path: Path) -> None:
+        """Write the safetensors file."""
+        path.write_bytes(self.to_bytes())
+
+    @classmethod
+    def load(cls, path: Path) -> NeuralTerm:
+        """Read a safetensors file.
+
+        Raises:
+            InputError: it is missing, or is not one of ours.
+        """
+        try:
+            return cls.from_bytes(path.read_bytes())
+        except OSError as error:
+            raise InputError(f"Neural term {path} cannot be read; check the path.") from error
+        except ValueError as error:
+            raise InputError(f"Neural term {path}: {error}.") from error
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> NeuralTerm:
+        """The inverse of `to_bytes`; ValueError when these are not the bytes of a neural term."""
+        try:
+            weights = load(content)
+            header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+            about = json.loads(header[FORMAT])
+            return cls(Architecture(**about["architecture"]), weights, about["metadata"])
+        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not a neural term of PhyFF (format '{FORMAT}' expected)") from error
+
+    def to(self, dtype: torch.dtype) -> NeuralTerm:
+        """The same in another precision."""
+        return replace(self, weights={name: w.to(dtype) for name, w in self.weights.items()})
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NeuralTerm) and self.to_bytes() == other.to_bytes()
+
+    def __hash__(self) -> int:
+        return hash(self.to_bytes())
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a committee says of a cluster: kJ/mol, kJ/mol/nm. Spreads are standard deviations over members.
+
+    Attributes:
+        energy, energy_spread: mean and spread.
+        forces: (A, 3); forces_spread: (A,) spread of the length of the force's error vector.
+    """
+
+    energy: float
+    energy_spread: float
+    forces: Tensor
+    forces_spread: Tensor
+
+
+def predict(term: NeuralTerm, cluster: Cluster) -> Prediction:
+    """Mean and spread of energy and forces."""
+    moved = Cluster(
+        cluster.atoms.detach().requires_grad_(True), cluster.molecule, cluster.species, cluster.offsets
+    )
+    energies = neural_energies(term, moved)
+    if not energies.requires_grad:  # no neighbours
+        nothing = torch.zeros_like(cluster.atoms)
+        return Prediction(0.0, 0.0, nothing, nothing[:, 0])
+    rows = [torch.autograd.grad(e, moved.atoms, retain_graph=True)[0] for e in energies]
+    forces = -torch.stack(rows)
+    mean = forces.mean(0)
+    return Prediction(
+        energies.mean().item(),
+        energies.std(correction=0).item(),
+        mean,
+        ((forces - mean) ** 2).sum(-1).mean(0).sqrt(),
+    )
+
+
+def neural_energies(term: NeuralTerm, cluster: Cluster) -> Tensor:
+    """(members,) E_nn of a cluster; the model's energy is their mean."""
+    kinds, numbers = AtomKinds.of(cluster.species)
+    pairs = cluster.atom_pairs()
+    vectors = cluster.atoms[pairs[1]] - cluster.atoms[pairs[0]]
+    own = torch.cat(numbers)
+    near = vectors.detach().norm(dim=1) < CUTOFF
+    sums = neighbour_sums(term.architecture.variant, kinds, own, pairs[:, near], vectors[near])
+    return atomic_energies(term, kinds, own, sums).sum(1)
+
+
+@dataclass(frozen=True)
+class AtomKinds:
+    """The distinct atoms of some species, T of them.
+
+    Attributes:
+        descriptors: (T, DESCRIPTORS).
+        exponents, amplitudes: (T,) of exchange, as in SpeciesTensors.
+    """
+
+    descriptors: Tensor
+    exponents: Tensor
+    amplitudes: Tensor
+
+    @classmethod
+    def of(cls, species: Sequence[SpeciesTensors]) -> tuple[AtomKinds, list[Tensor]]:
+        """The kinds, and for each species the kind (n,) of its atoms."""
+        exchange = COMPONENTS.index("exchange")
+        rows = torch.cat(
+            [
+                torch.cat([descriptors(s), s.exponents[:, None], s.amplitudes[exchange][:, None]], 1)
+                for s in species
+            ]
+        )
+        distinct, number = torch.unique(rows, dim=0, return_inverse=True)
+        kinds = cls(distinct[:, :DESCRIPTORS], distinct[:, DESCRIPTORS], distinct[:, DESCRIPTORS + 1])
+        return kinds, list(torch.split(number, [len(s.elements) for s in species]))
+
+    def to(self, dtype: torch.dtype) -> AtomKinds:
+        """The same in another precision."""
+        return AtomKinds(self.descriptors.to(dtype), self.exponents.to(dtype), self.amplitudes.to(dtype))
+
+
+def descriptors(species: SpeciesTensors) -> Tensor:
+    """(n, DESCRIPTORS) of order one: the element's row, outer electrons and covalent radius, the MBIS charge,
+    the molecule's net charge, and the model's own exchange, polarizability and dispersion."""
+    table = Chem.GetPeriodicTable()
+    element = [
+        (_row(table.GetAtomicNumber(e)), table.GetNOuterElecs(e), table.GetRcovalent(e))
+        for e in species.elements
+    ]
+    row, outer, radius = torch.tensor(element, dtype=torch.float64).T
+    charge = species.multipoles.charges
+    columns = (
+        (row - 2.0) / 1.5,
+        (outer - 4.0) / 3.0,
+        (radius - 0.8) / 0.4,
+        charge,
+        charge.sum().expand_as(charge),
+        species.exponents**2 / 10.0 - 5.0,
+        torch.log10(species.amplitudes[COMPONENTS.index("exchange")].clamp(min=1.0)) - 2.0,
+        10.0 * species.multipoles.alpha ** (1 / 3) - 1.0,
+        50.0 * species.c6 - 1.0,
+        torch.log(torch.tensor(float(len(charge)))).expand_as(charge) - 2.0,
+    )
+    return torch.stack(columns, dim=1)
+
+
+def _row(number: int) -> int:
+    """Of the periodic table."""
+    return 1 + sum(number > last for last in (2, 10, 18, 36, 54))
+
+
+@dataclass(frozen=True)
+class NeighbourSums:
+    """What A atoms see of their neighbours, by the neighbours' kind T; K radial and L angular functions.
+
+    Attributes:
+        radial: (A, T, K).
+        vectors, tensors: (A, T, L, 3) and (A, T, L, 5), sums over directions and their traceless squares;
+            None unless the variant is "angular".
+    """
+
+    radial: Tensor
+    vectors: Tensor | None = None
+    tensors: Tensor | None = None
+
+
+def neighbour_sums(
+    variant: str, kinds: AtomKinds, kind: Tensor, pairs: Tensor, vectors: Tensor
+) -> NeighbourSums:
+    """Sums over pairs (2, P) of atoms in different molecules, each pair once, with r_j - r_i (P, 3) in
+    `vectors` and the atoms' kinds (A,)."""
+    n, n_kinds = len(kind), len(kinds.exponents)
+    first, second = pairs
+    r = torch.linalg.vector_norm(vectors, dim=1)
+    weight = (cutoff_function(r) * wall_factor(r, kinds, kind[first], kind[second]))[:, None]
+    seen_by_first = seen_by_second = weight * _gaussians(r, RADIAL, RADIAL_WIDTH)
+    if variant == "angular":
+        angular = (weight * _gaussians(r, ANGULAR, ANGULAR_WIDTH))[:, :, None]
+        direction = vectors / r[:, None]
+        odd = (angular * direction[:, None]).flatten(1)
+        even = (angular * _quadrupole(direction)[:, None]).flatten(1)
+        seen_by_first = torch.cat([seen_by_second, odd, even], 1)
+        seen_by_second = torch.cat([seen_by_second, -odd, even], 1)
+    total = torch.zeros((n * n_kinds, seen_by_first.shape[1]), dtype=r.dtype)
+    total = total.index_add(0, first * n_kinds + kind[second], seen_by_first)
+    total = total.index_add(0, second * n_kinds + kind[first], seen_by_second).view(n, n_kinds, -1)
+    if variant != "angular":
+        return NeighbourSums(total)
+    sizes, shape = [len(RADIAL), 3 * len(ANGULAR), 5 * len(ANGULAR)], (n, n_kinds, len(ANGULAR), -1)
+    radial, dipolar, quadrupolar = total.split(sizes, dim=-1)
+    return NeighbourSums(radial, dipolar.reshape(shape), quadrupolar.reshape(shape))
+
+
+def cutoff_function(r: Tensor) -> Tensor:
+    """(1 - (r/rc)^2)^3, zero beyond: value, slope and curvature vanish at the cut-off."""
+    return torch.clamp(1.0 - (r / CUTOFF) ** 2, min=0.0) ** 3
+
+
+def wall_factor(r: Tensor, kinds: AtomKinds, first: Tensor, second: Tensor) -> Tensor:
+    """1 / (1 + (exchange energy / WALL)^2) of pairs of kinds."""
+    overlap = slater_overlap(r, kinds.exponents[first] * kinds.exponents[second])
+    return 1.0 / (1.0 + (kinds.amplitudes[first] * kinds.amplitudes[second] * overlap / WALL) ** 2)
+
+
+def _gaussians(r: Tensor, centres: Sequence[float], width: float) -> Tensor:
+    """(P, K) exp(-((r - c)/w)^2), the square expanded about the middle: one product for all centres."""
+    middle = sum(centres) / len(centres)
+    x, c = r - middle, torch.tensor(centres, dtype=r.dtype) - middle
+    powers = torch.stack([x * x, x, torch.ones_like(x)], dim=1)
+    return torch.exp(powers @ (torch.stack([-torch.ones_like(c), 2.0 * c, -c * c]) / width**2))
+
+
+def _quadrupole(direction: Tensor) -> Tensor:
+    """(P, 5) components whose products sum to (cos^2 - 1/3)/2 of the angle between two directions."""
+    x, y, z = direction.unbind(1)
+    return torch.stack([x * y, y * z, x * z, (x * x - y * y) / 2.0, (3.0 * z * z - 1.0) / 12.0**0.5], dim=1)
+
+
+def atomic_energies(term: NeuralTerm, kinds: AtomKinds, kind: Tensor, sums: NeighbourSums) -> Tensor:
+    """(members, A) share of each atom."""
+    weights, shape = term.weights, term.architecture
+    hidden = torch.tanh(kinds.descriptors @ weights["embedding.in"] + weights["embedding.bias"])
+    embedding = hidden @ weights["embedding.out"]  # (M, T, C)
+    energy = _pair_energies(term, embedding, kind, sums.radial)
+    if shape.variant == "pair":
+        return energy
+    gate = (hidden @ weights["embedding.gate"])[:, kind]
+    features = [(_mixed(sums.radial, embedding) * gate[:, :, None]).flatten(2)]
+    for moment in (sums.vectors, sums.tensors):
+        if moment is not None:
+            mixed = _mixed(moment.flatten(2), embedding).unflatten(2, moment.shape[2:])
+            features.append((torch.sqrt(1.0 + (mixed**2).sum(3)) - 1.0).flatten(2))
+    own = (hidden @ weights["network.own"] + weights["network.bias"])[:, kind]
+    x = torch.cat(features, dim=2) @ weights["network.in"]
+    difference = _network(weights, x + own) - _network(weights, own)  # equal shapes: exactly zero for x = 0
+    return energy + shape.saturation * torch.tanh(difference)
+
+
+def _pair_energies(term: NeuralTerm, embedding: Tensor, kind: Tensor, radial: Tensor) -> Tensor:
+    """(members, A): half the sums over pairs."""
+    a, b = embedding[:, :, None], embedding[:, None]
+    both = torch.cat([a + b, a * b], dim=-1)
+    strength = torch.tanh(both @ term.weights["pair.in"][:, None])  # (M, T, T, K)
+    for_every_kind = strength.flatten(2) @ radial.flatten(1).T  # (M, T, A)
+    return 0.5 * term.architecture.saturation * for_every_kind[:, kind, torch.arange(len(kind))]
+
+
+def _mixed(sums: Tensor, embedding: Tensor) -> Tensor:
+    """(M, A, K, C) sums (A, T, K) over kinds, weighted by each member's embedding (M, T, C)."""
+    members, _, channels = embedding.shape
+    flat = sums.transpose(1, 2) @ embedding.transpose(0, 1).flatten(1)  # (A, K, M C)
+    return flat.unflatten(2, (members, channels)).permute(2, 0, 1, 3)
+
+
+def _network(weights: Mapping[str, Tensor], first: Tensor) -> Tensor:
+    """(M, n) outputs from what enters the first hidden layer, (M, n, H)."""
+    second = torch.tanh(first) @ weights["network.middle"] + weights["network.middle_bias"]
+    return (torch.tanh(second) @ weights["network.out"]).squeeze(-1)
+
+
+def initial_weights(architecture: Architecture, seed: int) -> dict[str, Tensor]:
+    """Random weights, float64; outputs start near zero."""
+    m, c, h = architecture.members, architecture.channels, architecture.hidden
+    shapes: dict[str, tuple[int, int, float]] = {
+        "embedding.in": (DESCRIPTORS, h, 1.0),
+        "embedding.bias": (1, h, 0.3),
+        "embedding.out": (h, c, 1.0),
+        "pair.in": (2 * c, len(RADIAL), 0.01),
+    }
+    if architecture.variant != "pair":
+        shapes |= {
+            "embedding.gate": (h, c, 1.0),
+            "network.own": (h, h, 1.0),
+            "network.bias": (1, h, 0.3),
+            "network.in": (architecture.features, h, 1.0),
+            "network.middle": (h, h, 1.0),
+            "network.middle_bias": (1, h, 0.3),
+            "network.out": (h, 1, 0.01),
+        }
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        name: scale / rows**0.5 * torch.randn((m, rows, columns), generator=generator, dtype=torch.float64)
+        for name, (rows, columns, scale) in shapes.items()
+    }

@@ -1,0 +1,233 @@
+"""The training learns a known correction on unseen scans, repeats itself, and keeps its splits apart."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from library_species import RECORDS, at_contact, random_pose
+from library_species import load as load_species
+from neural_terms import untrained
+from standin_species import ALL, SHORT_RANGE
+
+from phyff.errors import FitError
+from phyff.fit.neural import (
+    Data,
+    Label,
+    Sample,
+    Schedule,
+    cluster_of,
+    energy_weight,
+    errors_by_class,
+    learning_point,
+    left_out,
+    load_clusters,
+    load_labels,
+    make_neural,
+    split_of,
+    train_committee,
+    with_physics,
+)
+from phyff.model.neural import Architecture, NeuralTerm, predict
+from phyff.model.parameters import species_tensors
+from phyff.qm.store import RecordStore
+
+TENSORS = {name: species_tensors(s, SHORT_RANGE) for name, s in ALL.items()}
+TEACHER = untrained("radial", seed=8, members=1)
+SMALL = Architecture(variant="radial", members=2, channels=3, hidden=8)
+SHORT = Schedule(epochs=60, patience=60, batch=32)
+GROUPS = [("water", "water"), ("Li+", "water"), ("Cl-", "water"), ("water", "Li+", "water")]
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    """Clusters of the stand-ins in contact; what the physics leaves over is the teacher's energy."""
+    rng, labels = np.random.default_rng(1), []
+    for names in GROUPS:
+        for scan in range(9):
+            poses = [random_pose(ALL[n].xyz, rng) for n in names]
+            for gap in (0.18, 0.22, 0.27, 0.34):
+                xyz = [poses[0]]
+                for pose in poses[1:]:
+                    xyz.append(at_contact(np.vstack(xyz), pose, gap, np.random.default_rng(scan)))
+                labels.append(Label(names, tuple(xyz), 0.0, f"{'+'.join(names)}#{scan}"))
+    return [_taught(sample) for sample in with_physics([_asked(x) for x in labels], TENSORS)]
+
+
+def _asked(label: Label) -> Label:
+    """With forces where there are three molecules."""
+    n = sum(len(x) for x in label.xyz)
+    return replace(label, forces=np.zeros((n, 3))) if len(label.names) > 2 else label
+
+
+def _taught(sample: Sample) -> Sample:
+    found = predict(TEACHER, cluster_of(sample.label, TENSORS))
+    label = replace(sample.label, total=sample.physics + found.energy)
+    if sample.physics_forces is not None:
+        label = replace(label, forces=sample.physics_forces + found.forces.numpy())
+    return replace(sample, label=label)
+
+
+def _split(samples: list[Sample], split: str) -> list[Sample]:
+    return [s for s in samples if split_of(s.label.source) == split]
+
+
+def _train(samples: list[Sample], schedule: Schedule = SHORT, **options) -> NeuralTerm:
+    data = [Data.of(_split(samples, split), TENSORS, "radial") for split in ("train", "validation")]
+    return train_committee(*data, SMALL, schedule, **options)
+
+
+@pytest.fixture(scope="module")
+def trained(samples) -> NeuralTerm:
+    return _train(samples)
+
+
+def test_a_known_correction_is_learned_on_scans_that_were_never_seen(samples, trained) -> None:
+    errors = errors_by_class(trained, _split(samples, "test"), TENSORS)
+    assert errors["all"]["hybrid_weighted_rms"] < 0.5 * errors["all"]["physics_weighted_rms"]
+    assert errors["3 molecules"]["hybrid_force_rms"] < 0.6 * errors["3 molecules"]["physics_force_rms"]
+
+
+def test_a_training_repeats_itself(samples, trained) -> None:
+    assert _train(samples) == trained
+
+
+def test_a_stopped_training_goes_on_where_it_was(samples, trained, tmp_path: Path) -> None:
+    def stop(epoch: int) -> None:
+        if epoch == 30:
+            raise KeyboardInterrupt
+
+    checkpoint, epochs = tmp_path / "training.part", []
+    with pytest.raises(KeyboardInterrupt):
+        _train(samples, checkpoint=checkpoint, progress=stop)
+    resumed = _train(samples, checkpoint=checkpoint, progress=epochs.append)
+    assert epochs[0] == 21
+    assert resumed == trained
+    assert not checkpoint.exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_taken_up(samples, tmp_path: Path) -> None:
+    def stop(epoch: int) -> None:
+        if epoch == 25:
+            raise KeyboardInterrupt
+
+    checkpoint, epochs = tmp_path / "training.part", []
+    with pytest.raises(KeyboardInterrupt):
+        _train(samples, checkpoint=checkpoint, progress=stop)
+    _train(samples, replace(SHORT, epochs=2, seed=1), checkpoint=checkpoint, progress=epochs.append)
+    assert epochs == [1, 2]
+
+
+def test_no_source_is_in_two_splits_and_test_is_that_of_the_short_range() -> None:
+    splits = {number: split_of(f"EC+DMC#{number}") for number in range(18)}
+    assert {n for n, split in splits.items() if split == "test"} == {2, 5, 8, 11, 14, 17}
+    assert {n for n, split in splits.items() if split == "validation"} == {4, 13}
+
+
+def test_test_labels_do_not_touch_the_weights(samples, trained) -> None:
+    spoiled = [
+        replace(s, label=replace(s.label, total=1e3)) if split_of(s.label.source) == "test" else s
+        for s in samples
+    ]
+    assert _train(spoiled) == trained
+
+
+def test_every_member_sees_its_own_bootstrap_and_they_differ(samples, trained) -> None:
+    energies = Data.of(_split(samples, "test"), TENSORS, "radial").energies(trained)
+    assert energies.std(0, correction=0).max() > 1e-3
+
+
+def test_the_energies_of_the_batch_are_those_of_the_clusters(samples, trained) -> None:
+    some = samples[::13]
+    found = Data.of(some, TENSORS, "radial")
+    expected = [predict(trained, cluster_of(s.label, TENSORS)) for s in some]
+    torch.testing.assert_close(
+        found.energies(trained).mean(0), torch.tensor([p.energy for p in expected], dtype=torch.float64)
+    )
+    labelled = torch.cat(
+        [p.forces * (s.label.forces is not None) for p, s in zip(expected, some, strict=True)]
+    )
+    torch.testing.assert_close(found.network_forces(trained).mean(0), labelled, atol=1e-9, rtol=1e-7)
+
+
+def test_high_contacts_count_less_and_bare_cations_are_given_more_room(samples) -> None:
+    water = next(s.label for s in samples if s.label.names == ("water", "water"))
+    ion = next(s.label for s in samples if s.label.names == ("Li+", "water"))
+    low, high = (energy_weight(replace(water, total=total), TENSORS) for total in (20.0, 200.0))
+    assert high < 0.2 * low
+    assert energy_weight(replace(ion, total=-1.0), TENSORS) < energy_weight(
+        replace(water, total=-1.0), TENSORS
+    )
+
+
+def test_studies_train_without_the_physics_and_without_a_molecule(samples) -> None:
+    seen = []
+
+    def fit(title, train, validation, baseline=True) -> NeuralTerm:
+        seen.append((title, [s.label.names for s in [*train, *validation]]))
+        return untrained("radial")
+
+    parts = {split: _split(samples, split) for split in ("train", "validation", "test")}
+    row = learning_point(0.5, parts, TENSORS, fit)
+    assert 0 < row["labels"] < len(parts["train"])
+    assert set(row) == {"labels", "physics", "hybrid", "without_physics"}
+    assert row["physics"]["rms"] < row["without_physics"]["rms"]
+    left_out("Cl-", samples, TENSORS, fit)
+    assert not any("Cl-" in names for names in seen[-1][1])
+
+
+@pytest.fixture
+def library(samples, tmp_path: Path) -> Path:
+    """Species, short range and dimer records of the stand-ins."""
+    for species in ALL.values():
+        species.save(tmp_path / f"{species.name}.json")
+    (tmp_path / "short_range.json").write_text(SHORT_RANGE.model_dump_json())
+    store = RecordStore(tmp_path / "records")
+    for sample in samples:
+        label = sample.label
+        if len(label.names) == 2:
+            sides = [
+                {"smiles": ALL[name].mapped_smiles, "xyz_angstrom": 10.0 * xyz}
+                for name, xyz in zip(label.names, label.xyz, strict=True)
+            ]
+            spec = {"first": sides[0], "second": sides[1], "scan": int(label.source.rsplit("#", 1)[1])}
+            parts = dict.fromkeys(("electrostatics", "exchange", "induction", "dispersion"), 0.0)
+            store.put("dimer", spec, {**parts, "total": label.total})
+    return tmp_path
+
+
+def test_one_call_makes_the_neural_term_of_a_library(library: Path) -> None:
+    said: list[str] = []
+    summary = make_neural(library, SMALL, replace(SHORT, epochs=3), say=said.append)
+    term = NeuralTerm.load(library / "neural.safetensors")
+    assert term.metadata["short_range"] == SHORT_RANGE.fingerprint
+    assert term.metadata["labels"] == summary["labels"] == {"train": 60, "validation": 12, "test": 36}
+    assert set(summary["errors"]["test"]) == {"all", "water + water", "Li+ + water", "Cl- + water"}
+    assert [row["labels"] for row in summary["learning_curve"]] == [16, 32, 60]
+    assert summary["left_out"] == {}  # water is in every label
+    assert not list(library.glob("*.part"))
+
+
+def test_committed_dimers_and_clusters_are_labels(tmp_path: Path) -> None:
+    species = {name: load_species(name) for name in ("EC", "DMC", "Li+", "PF6-")}
+    labels = load_labels(RECORDS, species)
+    assert len(labels) >= 405
+    liquid = load_clusters(RECORDS / "liquid_dimer", species, lambda spec: [spec["first"], spec["second"]])
+    assert len(liquid) == 14
+    store, lithium = RecordStore(tmp_path), species["Li+"]
+    monomers = [
+        {"smiles": lithium.mapped_smiles, "elements": ["Li"], "charge": 1, "xyz_angstrom": [[0.0, 0.0, z]]}
+        for z in (0.0, 3.0)
+    ]
+    store.put(
+        "cluster", {"monomers": monomers, "source": "box#5"}, {"total": 1.0, "forces": [[0.0, 0.0, 2.0]] * 2}
+    )
+    (label,) = load_clusters(tmp_path / "cluster", species, lambda spec: spec["monomers"])
+    assert (label.names, label.source, label.total) == (("Li+", "Li+"), "box#5", 1.0)
+    np.testing.assert_allclose(label.xyz[1], [[0.0, 0.0, 0.3]])
+
+
+def test_a_training_without_data_is_an_error(samples) -> None:
+    with pytest.raises(FitError, match="no labels to train"):
+        _train(_split(samples, "train"))

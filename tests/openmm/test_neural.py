@@ -1,0 +1,296 @@
+"""E_nn in OpenMM is that of torch in any periodic box, for several Contexts, and as boxes and atoms move."""
+
+import copy
+from itertools import product
+from pathlib import Path
+
+import library_species
+import numpy as np
+import openmm
+import pytest
+import torch
+from library_species import SHORT_RANGE, at_contact, random_pose
+from neural_terms import untrained
+from openmm import unit
+
+from phyff.clusters import interaction_energy
+from phyff.errors import InputError
+from phyff.model.cluster import Cluster
+from phyff.model.neural import (
+    CUTOFF,
+    VARIANTS,
+    AtomKinds,
+    NeuralTerm,
+    atomic_energies,
+    neighbour_sums,
+    neural_energies,
+)
+from phyff.model.parameters import species_tensors
+from phyff.openmm.drude import GROUPS, Placed
+from phyff.openmm.forcefield import ForceField
+from phyff.openmm.neural import NeuralForce, close_pairs, minimum_image, neural_force
+
+SPECIES = tuple(library_species.load(name) for name in ("EC", "Li+"))
+TERM = untrained("angular")
+FORCE_FIELD = ForceField(SPECIES, SHORT_RANGE, TERM)
+CUBE = np.diag([1.8, 1.8, 1.8])
+TRICLINIC = np.array([[1.8, 0.0, 0.0], [0.6, 1.75, 0.0], [-0.5, 0.8, 1.7]])
+SMALL = np.array([[1.101, 0.0, 0.0], [0.3, 1.12, 0.0], [-0.2, 0.4, 1.105]])
+BOXES = {"cube": (CUBE, 3), "triclinic": (TRICLINIC, 3), "barely twice the cut-off": (SMALL, 2)}
+
+
+def _liquid(box: np.ndarray, cells: int) -> tuple[list[str], list[np.ndarray]]:
+    """EC and one lithium ion on a grid, scattered over periodic images."""
+    rng = np.random.default_rng(3)
+    places = (np.stack(np.meshgrid(*[np.arange(cells)] * 3), axis=-1).reshape(-1, 3) + 0.5) / cells @ box
+    places = places + rng.integers(-1, 2, size=places.shape) @ box
+    xyz = [random_pose(SPECIES[0].xyz, rng) + place for place in places[:-1]]
+    return ["EC"] * (len(places) - 1) + ["Li+"], [*xyz, places[-1:]]
+
+
+def _system(
+    term: NeuralTerm, names: list[str], box: np.ndarray | None, precision: torch.dtype
+) -> openmm.System:
+    """Nothing but the atoms and the neural force."""
+    system, placed = openmm.System(), []
+    for name in names:
+        tensors = FORCE_FIELD.tensors[name]
+        first = system.getNumParticles()
+        for _ in tensors.elements:
+            system.addParticle(16.0)
+        placed.append(Placed(tensors, range(first, system.getNumParticles()), (), ()))
+    if box is not None:
+        system.setDefaultPeriodicBoxVectors(*box)
+    system.addForce(neural_force(term, placed, box is not None, precision))
+    return system
+
+
+def _context(system: openmm.System, platform: str = "Reference") -> openmm.Context:
+    engine = openmm.Platform.getPlatformByName(platform)
+    properties = {"Threads": "1"} if platform == "CPU" else {}
+    return openmm.Context(system, openmm.VerletIntegrator(1e-3), engine, properties)
+
+
+def _found(context: openmm.Context, xyz: np.ndarray, box: np.ndarray | None) -> tuple[float, np.ndarray]:
+    if box is not None:
+        context.setPeriodicBoxVectors(*box)
+    context.setPositions(xyz)
+    state = context.getState(energy=True, forces=True)
+    return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
+
+
+def _expected(
+    term: NeuralTerm, names: list[str], xyz: np.ndarray, box: np.ndarray
+) -> tuple[float, np.ndarray]:
+    """Energy and forces in float64 from all pairs with all images."""
+    kinds, numbers = AtomKinds.of([FORCE_FIELD.tensors[n] for n in ("EC", "Li+")])
+    kind = torch.cat([numbers[("EC", "Li+").index(n)] for n in names])
+    molecule = np.repeat(np.arange(len(names)), [len(FORCE_FIELD.tensors[n].elements) for n in names])
+    first, second = np.nonzero(molecule[:, None] < molecule[None])
+    places = torch.tensor(xyz, requires_grad=True)
+    pairs, vectors = [], []
+    for image in np.array(list(product(range(-3, 4), repeat=3))) @ box:
+        near = np.linalg.norm(xyz[second] + image - xyz[first], axis=1) < CUTOFF
+        i, j = torch.tensor(first[near]), torch.tensor(second[near])
+        pairs.append(torch.stack([i, j]))
+        vectors.append(places[j] + torch.tensor(image) - places[i])
+    sums = neighbour_sums(term.architecture.variant, kinds, kind, torch.cat(pairs, 1), torch.cat(vectors))
+    energy = atomic_energies(term, kinds, kind, sums).mean(0).sum()
+    (gradient,) = torch.autograd.grad(energy, places)
+    return energy.item(), -gradient.numpy()
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+@pytest.mark.parametrize("box", BOXES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_periodic_box_has_the_energy_and_forces_of_torch(
+    variant: str, box: str, precision: torch.dtype
+) -> None:
+    term, (vectors, cells) = untrained(variant), BOXES[box]
+    names, molecules = _liquid(vectors, cells)
+    xyz = np.vstack(molecules)
+    energy, forces = _expected(term, names, xyz, vectors)
+    found, found_forces = _found(_context(_system(term, names, vectors, precision)), xyz, vectors)
+    tolerance = 1e-5 if precision == torch.float32 else 1e-11
+    assert found == pytest.approx(energy, rel=tolerance)
+    np.testing.assert_allclose(found_forces, forces, atol=tolerance * np.abs(forces).max())
+
+
+def test_the_virial_is_the_derivative_by_the_volume() -> None:
+    names, molecules = _liquid(TRICLINIC, 3)
+    centres = [x.mean(0) for x in molecules]
+    context, step = _context(_system(TERM, names, TRICLINIC, torch.float64)), 1e-5
+
+    def scaled(factor: float) -> tuple[np.ndarray, np.ndarray]:
+        moved = [x + (factor - 1.0) * c for x, c in zip(molecules, centres, strict=True)]
+        return np.vstack(moved), factor * TRICLINIC
+
+    for compressed in (1.0, 0.97, 1.02):
+        ends = [
+            _found(context, *scaled(compressed + sign * step)) for sign in (1.0, -1.0)
+        ]  # as a barostat does, without making the Context anew
+        exact = [_expected(TERM, names, *scaled(compressed + sign * step))[0] for sign in (1.0, -1.0)]
+        slope, expected = ((e[0] - e[1]) / (2 * step) for e in ([end[0] for end in ends], exact))
+        assert slope == pytest.approx(expected, rel=1e-5)
+
+
+def test_contexts_that_take_turns_do_not_disturb_each_other() -> None:
+    boxes = [CUBE, TRICLINIC]
+    liquids = [_liquid(box, 3) for box in boxes]
+    alone = [
+        _found(_context(_system(TERM, names, box, torch.float64)), np.vstack(xyz), box)
+        for (names, xyz), box in zip(liquids, boxes, strict=True)
+    ]
+    shared = _system(TERM, liquids[0][0], CUBE, torch.float64)
+    contexts = [_context(shared) for _ in boxes]
+    for _ in range(3):
+        for context, (_, xyz), box, expected in zip(contexts, liquids, boxes, alone, strict=True):
+            found = _found(context, np.vstack(xyz), box)
+            assert found[0] == pytest.approx(expected[0], rel=1e-12)
+            np.testing.assert_allclose(found[1], expected[1], atol=1e-9)
+
+
+def test_a_list_is_made_anew_before_a_pair_is_missed() -> None:
+    names, molecules = _liquid(TRICLINIC, 3)
+    force = _force(names)
+    rng, xyz, box = np.random.default_rng(0), np.vstack(molecules), TRICLINIC
+    lists = set()
+    for step in range(60):
+        xyz = xyz + rng.normal(scale=0.004, size=xyz.shape)
+        box = box * (1.0 + 0.001 * rng.normal())
+        crossed = xyz + np.repeat(rng.integers(-1, 2, (len(names), 3)), [len(m) for m in molecules], 0) @ box
+        energy, forces = force.evaluate(crossed, box)
+        lists.add(id(force.lists[0]))
+        if step % 6 == 0:
+            expected, expected_forces = _expected(TERM, names, xyz, box)
+            assert energy == pytest.approx(expected, rel=1e-11)
+            np.testing.assert_allclose(forces, expected_forces, atol=1e-9 * np.abs(forces).max())
+    assert 1 < len(lists) < 30
+
+
+def _force(names: list[str]) -> NeuralForce:
+    species = [species_tensors(s, SHORT_RANGE) for s in SPECIES]
+    kinds, numbers = AtomKinds.of(species)
+    kind = [numbers[[s.name for s in species].index(n)] for n in names]
+    atoms = np.arange(sum(len(k) for k in kind))
+    molecule = np.repeat(np.arange(len(names)), [len(k) for k in kind])
+    return NeuralForce(TERM, kinds, torch.cat(kind), atoms, molecule, periodic=True)
+
+
+@pytest.mark.parametrize("box", [CUBE, TRICLINIC, SMALL])
+def test_close_pairs_are_those_of_all_images(box: np.ndarray) -> None:
+    xyz = np.random.default_rng(2).uniform(-2.0, 3.0, size=(60, 3))
+    i, j = np.triu_indices(60, 1)
+    images = np.array(list(product(range(-6, 7), repeat=3))) @ box
+    gaps = np.min(np.linalg.norm(xyz[j][:, None] + images[None] - xyz[i][:, None], axis=2), axis=1)
+    expected = {(int(a), int(b)) for a, b, gap in zip(i, j, gaps, strict=True) if gap < 0.65}
+    found = [tuple(sorted(map(int, pair))) for pair in close_pairs(xyz, box, 0.65)]
+    assert len(found) == len(set(found))
+    assert set(found) == expected
+    within = gaps < CUTOFF
+    shortest = np.linalg.norm(minimum_image(xyz[j] - xyz[i], box), axis=1)
+    np.testing.assert_allclose(shortest[within], gaps[within], atol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def box() -> tuple:
+    names, molecules = _liquid(CUBE, 3)
+    topology = FORCE_FIELD.topology([("EC", 26), ("Li+", 1)], box_nm=1.8)
+    return topology, FORCE_FIELD.place(topology, np.vstack(molecules)), names, np.vstack(molecules)
+
+
+def test_a_system_carries_the_term_in_its_own_group_on_atoms_only(box) -> None:
+    topology, positions, names, xyz = box
+    system = FORCE_FIELD.create_system(topology)
+    context = _context(system)
+    context.setPositions(positions)
+    state = context.getState(energy=True, forces=True, groups={GROUPS["neural"]})
+    energy, forces = _expected(TERM, names, xyz, CUBE)
+    found = state.getForces(asNumpy=True)._value
+    atoms = FORCE_FIELD.atom_indices(topology)
+    assert state.getPotentialEnergy()._value == pytest.approx(energy, rel=1e-5)
+    np.testing.assert_allclose(found[atoms], forces, atol=1e-5 * np.abs(forces).max())
+    assert not np.delete(found, atoms, axis=0).any()
+    plain = FORCE_FIELD.physics_only().create_system(topology)
+    assert not any(isinstance(f, openmm.PythonForce) for f in plain.getForces())
+
+
+def test_a_copied_system_has_the_same_energy(box) -> None:
+    topology, positions, _, _ = box
+    system = FORCE_FIELD.create_system(topology)
+    energies = []
+    for own in (system, copy.deepcopy(system)):
+        context = _context(own)
+        context.setPositions(positions)
+        state = context.getState(energy=True, groups={GROUPS["neural"]})
+        energies.append(state.getPotentialEnergy()._value)
+    assert energies[0] == energies[1] != 0.0
+
+
+def test_dynamics_under_a_barostat_keeps_to_the_energy_of_torch(box) -> None:
+    topology, positions, names, _ = box
+    system = FORCE_FIELD.create_system(topology)
+    system.addForce(openmm.MonteCarloBarostat(1.0, 300.0, 2))
+    integrator = FORCE_FIELD.integrator(300.0, 0.5)
+    context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"})
+    context.setPositions(positions)
+    openmm.LocalEnergyMinimizer.minimize(context, 100.0, 30)
+    context.setVelocitiesToTemperature(300.0, 1)
+    edges = set()
+    for _ in range(4):
+        integrator.step(10)
+        state = context.getState(energy=True, positions=True, groups={GROUPS["neural"]})
+        vectors = np.array(state.getPeriodicBoxVectors(asNumpy=True)._value)
+        edges.add(vectors[0, 0])
+        xyz = state.getPositions(asNumpy=True).value_in_unit(unit.nanometer)[
+            FORCE_FIELD.atom_indices(topology)
+        ]
+        expected, _ = _expected(TERM, names, xyz, vectors)
+        assert state.getPotentialEnergy()._value == pytest.approx(expected, rel=1e-5, abs=1e-3)
+    assert len(edges) > 1
+
+
+def test_a_checkpoint_brings_back_the_same_forces(box) -> None:
+    topology, positions, _, _ = box
+    system = FORCE_FIELD.create_system(topology)
+    context = openmm.Context(
+        system, FORCE_FIELD.integrator(300.0, 0.5), openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"}
+    )
+    context.setPositions(positions)
+    checkpoint = context.createCheckpoint()
+
+    def forces() -> np.ndarray:
+        return context.getState(forces=True, groups={GROUPS["neural"]}).getForces(asNumpy=True)._value
+
+    before = forces()
+    context.setPositions(positions + np.random.default_rng(0).normal(scale=0.05, size=positions.shape))
+    assert np.abs(forces() - before).max() > 1.0
+    context.loadCheckpoint(checkpoint)
+    np.testing.assert_allclose(forces(), before, atol=1e-5 * np.abs(before).max())
+
+
+@pytest.mark.parametrize("engine", ["torch", "drude", "multipole"])
+def test_the_energy_of_a_cluster_has_the_term_as_a_part(engine: str) -> None:
+    rng = np.random.default_rng(4)
+    first = random_pose(SPECIES[0].xyz, rng)
+    monomers = [("EC", first), ("Li+", at_contact(first, np.zeros((1, 3)), 0.2, rng))]
+    found = interaction_energy(FORCE_FIELD, monomers, engine)
+    cluster = Cluster.of(
+        [FORCE_FIELD.tensors[n] for n, _ in monomers], [torch.tensor(x) for _, x in monomers]
+    )
+    expected = neural_energies(TERM, cluster).mean().item() if engine != "multipole" else 0.0
+    assert found["neural"] == pytest.approx(expected, rel=1e-5)
+    assert found["total"] == pytest.approx(sum(v for k, v in found.items() if k != "total"))
+    assert interaction_energy(FORCE_FIELD.physics_only(), monomers, engine)["neural"] == 0.0
+
+
+def test_a_saved_force_field_keeps_its_neural_term(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.json", tmp_path / "second.json"
+    FORCE_FIELD.save(first)
+    loaded = ForceField.load(first)
+    loaded.save(second)
+    assert loaded == FORCE_FIELD != FORCE_FIELD.physics_only()
+    assert first.read_bytes() == second.read_bytes()
+    first.write_text(first.read_text().replace('"neural": "', '"neural": "AAAA'))
+    with pytest.raises(InputError, match="not a neural term"):
+        ForceField.load(first)
