@@ -93,14 +93,20 @@ def test_a_training_repeats_itself(samples, trained) -> None:
     assert _train(samples) == trained
 
 
-def test_a_stopped_training_goes_on_where_it_was(samples, trained, tmp_path: Path) -> None:
+def _stopped(samples, checkpoint: Path, after: int) -> None:
+    """A training that Ctrl-C ends."""
+
     def stop(epoch: int) -> None:
-        if epoch == 30:
+        if epoch == after:
             raise KeyboardInterrupt
 
-    checkpoint, epochs = tmp_path / "training.part", []
     with pytest.raises(KeyboardInterrupt):
         _train(samples, checkpoint=checkpoint, progress=stop)
+
+
+def test_a_stopped_training_goes_on_where_it_was(samples, trained, tmp_path: Path) -> None:
+    checkpoint, epochs = tmp_path / "training.part", []
+    _stopped(samples, checkpoint, after=30)
     resumed = _train(samples, checkpoint=checkpoint, progress=epochs.append)
     assert epochs[0] == 21
     assert resumed == trained
@@ -108,13 +114,8 @@ def test_a_stopped_training_goes_on_where_it_was(samples, trained, tmp_path: Pat
 
 
 def test_a_checkpoint_of_other_settings_is_not_taken_up(samples, tmp_path: Path) -> None:
-    def stop(epoch: int) -> None:
-        if epoch == 25:
-            raise KeyboardInterrupt
-
     checkpoint, epochs = tmp_path / "training.part", []
-    with pytest.raises(KeyboardInterrupt):
-        _train(samples, checkpoint=checkpoint, progress=stop)
+    _stopped(samples, checkpoint, after=25)
     _train(samples, replace(SHORT, epochs=2, seed=1), checkpoint=checkpoint, progress=epochs.append)
     assert epochs == [1, 2]
 
