@@ -87,6 +87,13 @@ Neural = Annotated[
         "--neural/--no-neural", help="With the neural correction of the short range, if there is one."
     ),
 ]
+Clusters = Annotated[int, typer.Option("--clusters", min=1, help="How many, of two to six molecules.")]
+Forces = Annotated[
+    bool, typer.Option("--forces/--no-forces", help="Forces on the atoms too, at twice the time.")
+]
+ClusterWorkers = Annotated[
+    int, typer.Option("--workers", min=1, help="Processes; each may need 16 GB of memory.")
+]
 Parsl = Annotated[
     Path | None,
     typer.Option(
@@ -135,6 +142,15 @@ def run(
         int, typer.Option(help="Independent replicas, side by side; results of all together, and of each.")
     ] = 1,
     neural: Neural = False,
+    spread_threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0,
+            help="With --neural: frames where its networks differ by more in the force on an atom, in "
+            "kJ/mol/nm, are saved for phyff improve. Default: 3 times the error that training tolerates.",
+            show_default=False,
+        ),
+    ] = None,
     parsl: Parsl = None,
 ) -> None:
     """Simulate a formulation: density, conductivity, diffusion, coordination.
@@ -151,14 +167,18 @@ def run(
     formulation = Formulation.parse(recipe)
     check_replicas(out, replicas)
     if replicas == 1:
-        run_formulation(formulation, preset.value, out, platform, _say, neural)
+        run_formulation(formulation, preset.value, out, platform, _say, neural, spread_threshold)
         result = study(out)
     else:
-        result = run_replicas(formulation, preset.value, replicas, out, platform, _say, neural)
+        result = run_replicas(
+            formulation, preset.value, replicas, out, platform, _say, neural, spread_threshold
+        )
         together = result.run.settings["provenance"]["replicas"]["aggregate_ns_per_day"]
         typer.echo(f"{replicas} replicas, {together:g} ns/day together")
     results, report = write_results(out, result), write_report(out, result)
     _headline(json.loads(results.read_text()))
+    if result.committee is not None:
+        typer.echo(result.committee.sentence(out))
     typer.echo(f"All numbers: {results}\nReport:      {report}")
 
 
@@ -285,9 +305,9 @@ def train(
 @reports_errors
 def label(
     run_dir: RunDir,
-    clusters: Annotated[int, typer.Option(min=1, help="How many, of two to six molecules.")] = 20,
-    forces: Annotated[bool, typer.Option(help="Forces on the atoms too, at twice the time.")] = True,
-    workers: Annotated[int, typer.Option(min=1, help="Processes; each may need 16 GB.")] = 1,
+    clusters: Clusters = 20,
+    forces: Forces = True,
+    workers: ClusterWorkers = 1,
     parsl: Parsl = None,
 ) -> None:
     """Cut clusters out of the liquid of a finished run and label them with quantum chemistry.
@@ -335,6 +355,35 @@ def train_neural(
     else:
         write_atomically(summary, text)
         typer.echo(f"Errors of the neural term: {summary}")
+
+
+@app.command()
+@reports_errors
+def improve(
+    run_dir: RunDir,
+    clusters: Clusters = 20,
+    forces: Forces = True,
+    workers: ClusterWorkers = 1,
+    parsl: Parsl = None,
+) -> None:
+    """Teach the neural term what it was uncertain of in a run with --neural.
+
+    Clusters around the most uncertain molecules of the frames that the run saved are labelled with quantum
+    chemistry, and molecules/neural.safetensors is trained anew with them. Stopped or killed, the same command
+    goes on.
+    """
+    from phyff import improve as learning
+    from phyff.qm.level import PHYFF_2026A
+    from phyff.species.library import library_directory
+
+    use_cluster(parsl)
+    folder = library_directory()
+    found = learning.improve(run_dir, clusters, PHYFF_2026A, forces, folder, workers, _say)
+    _print_table(
+        "The term of the run → the new one: rms errors and committee spreads, kJ/mol and kJ/mol/nm",
+        *learning.table(found),
+    )
+    typer.echo(f"New neural term: {folder / learning.NEURAL_FILE}\nThat of the run: {run_dir}")
 
 
 @app.command()

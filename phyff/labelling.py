@@ -1,7 +1,9 @@
-"""From a finished simulation to labelled clusters: what the neural term learns from."""
+"""From a simulation to labelled clusters: what the neural term learns from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,9 @@ from openmm import unit
 from phyff.errors import InputError
 from phyff.md.run import RunState
 from phyff.openmm.forcefield import ForceField
-from phyff.qm.clusters import SCALES, Frame, cluster_job_of, cut_clusters
+from phyff.properties.committee import read_checks
+from phyff.properties.trajectory import ANGSTROM_NM, open_dcd
+from phyff.qm.clusters import SCALES, Frame, cluster_job_of, cut_around, cut_clusters
 from phyff.qm.executor import Job
 from phyff.qm.level import LevelOfTheory
 
@@ -44,12 +48,70 @@ def frame_of_run(run_dir: Path) -> Frame:
     final = openmm.XmlSerializer.deserialize((run_dir / DENSITY_STATE).read_text())
     positions = final.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
     vectors = np.array(final.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))
-    species, xyz, start = [], [], 0
-    for name, count in state.inputs["counts"]:
-        own, tensors = forcefield.named(name), forcefield.tensors[name]
-        size = own.n_atoms + len(tensors.oscillators) + len(tensors.sites)
-        for _ in range(count):
-            species.append(own)
-            xyz.append(np.array(positions[start : start + own.n_atoms]))
-            start += size
-    return Frame(tuple(species), tuple(xyz), vectors)
+    counts = state.inputs["counts"]
+    return _frame(
+        forcefield, counts, positions[forcefield.atom_indices(forcefield.topology(counts))], vectors
+    )
+
+
+@dataclass(frozen=True)
+class UncertainFrame:
+    """A frame that a run saved, and of its uncertain molecules the largest spread of the force on an atom,
+    kJ/mol/nm."""
+
+    run_dir: Path
+    frame: Frame
+    spreads: dict[int, float]
+
+
+def uncertain_jobs(
+    frames: Sequence[UncertainFrame], number: int, label: str, level: LevelOfTheory, forces: bool
+) -> list[Job]:
+    """Jobs that label up to `number` clusters around the most uncertain molecules, as the runs left them:
+    every molecule at its most uncertain moment, then at its second, and so on."""
+    moments: dict[tuple[Path, int], int] = {}
+    turns = []
+    every = [
+        (spread, k, molecule) for k, one in enumerate(frames) for molecule, spread in one.spreads.items()
+    ]
+    for spread, k, molecule in sorted(every, key=lambda entry: (-entry[0], *entry[1:])):
+        own = (frames[k].run_dir, molecule)
+        moments[own] = moments.get(own, 0) + 1
+        turns.append((moments[own], -spread, k, molecule))
+    centres = [(frames[k].frame, molecule) for _, _, k, molecule in sorted(turns)]
+    return [cluster_job_of(cluster, level, forces) for cluster in cut_around(centres, number, label)]
+
+
+def uncertain_frames(run_dir: Path) -> list[UncertainFrame]:
+    """The frames that a run saved because the committee of its neural term was uncertain; empty without any.
+
+    Raises:
+        InputError: the folder holds no run, or files that do not fit together.
+    """
+    if not (run_dir / "run.json").is_file():
+        raise InputError(f"{run_dir} holds no run.json; give a folder that phyff run has written.")
+    forcefield, state = ForceField.load(run_dir / "forcefield.json"), RunState.load(run_dir)
+    found = []
+    for stage in state.committee.get("stages", []):
+        rows, path = run_dir / stage["log"], run_dir / stage["frames"]
+        told = read_checks(rows, state.committee["threshold_kJ_mol_nm"]).uncertain if rows.is_file() else ()
+        if not told:
+            continue
+        with open_dcd(path) as reader:
+            if reader.n_frames < len(told):
+                raise InputError(f"{path} holds fewer frames than {rows} says ({len(told)}); restore it.")
+            for spreads, saved in zip(told, reader, strict=False):
+                atoms = ANGSTROM_NM * saved.positions.astype(float)
+                vectors = np.diag(ANGSTROM_NM * saved.dimensions[:3].astype(float))
+                frame = _frame(forcefield, state.inputs["counts"], atoms, vectors)
+                found.append(UncertainFrame(run_dir, frame, spreads))
+    return found
+
+
+def _frame(
+    forcefield: ForceField, counts: Sequence[tuple[str, int]], atoms: np.ndarray, vectors: np.ndarray
+) -> Frame:
+    """The molecules of a box from the positions (n_atoms, 3) of its real atoms, nm."""
+    species = tuple(forcefield.named(name) for name, count in counts for _ in range(count))
+    ends = np.cumsum([s.n_atoms for s in species])
+    return Frame(species, tuple(np.split(atoms, ends[:-1])), vectors)

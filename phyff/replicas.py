@@ -34,6 +34,7 @@ from phyff.parallel import on_cluster
 from phyff.properties import Property, Study, study_of, unconverged_warning, write_results
 from phyff.properties.association import TARGET_FRACTION_ERROR
 from phyff.properties.association import TARGET_RELATIVE_ERROR as RESIDENCE_ERROR
+from phyff.properties.committee import joined, read_committee
 from phyff.properties.density import MIN_INDEPENDENT, SeriesMean
 from phyff.properties.density import TARGET_RELATIVE_ERROR as DENSITY_ERROR
 from phyff.properties.dielectric import force_field_dipoles
@@ -75,6 +76,7 @@ def run_replicas(
     platform: str | None,
     say: Callable[[str], None],
     neural: bool = False,
+    spread_threshold: float | None = None,
 ) -> Study:
     """Simulate, or go on simulating, replicas in out/replica-1 and so on, and analyse each and all together.
 
@@ -87,7 +89,7 @@ def run_replicas(
         SimulationError: replicas failed; the others were finished first, the same call goes on.
     """
     check_replicas(out, replicas)
-    simulation = prepare(formulation, preset, out, platform, say, neural)
+    simulation = prepare(formulation, preset, out, platform, say, neural, spread_threshold)
     folders = replica_folders(out, replicas)
     with lock(out):
         if not (out / MANIFEST).is_file():
@@ -128,6 +130,11 @@ def check_replicas(out: Path, replicas: int) -> None:
         raise InputError(f"replicas: {out} holds a single run; leave --replicas out, or give a new --out.")
 
 
+def run_folders(out: Path) -> list[Path]:
+    """The run directories in a folder that phyff run has written: those of its replicas, or itself."""
+    return replica_folders(out, _manifest(out)["replicas"]) if (out / MANIFEST).is_file() else [out]
+
+
 def replica_folders(out: Path, replicas: int) -> list[Path]:
     """The run directories of replicas."""
     return [out / f"replica-{number}" for number in range(1, replicas + 1)]
@@ -139,12 +146,14 @@ def study_replicas(out: Path) -> tuple[Study, list[Study]]:
     runs = [read_run(folder) for folder in replica_folders(out, manifest["replicas"])]
     productions = [read_replicas(run) for run in runs]
     dipoles = force_field_dipoles(runs[0])
+    watched = [read_committee(run) for run in runs]
     singles = [
-        study_of(run, read_npt(run), trajectories, dipoles, induced=False)
-        for run, trajectories in zip(runs, productions, strict=True)
+        study_of(run, read_npt(run), trajectories, dipoles, False, committee)
+        for run, trajectories, committee in zip(runs, productions, watched, strict=True)
     ]
     run = _common_run(out, singles, throughput(runs, manifest["at_once"]))
-    pooled = study_of(run, NO_SERIES, _in_one_box(productions), dipoles, induced=False)
+    every = joined([one for one in watched if one is not None])
+    pooled = study_of(run, NO_SERIES, _in_one_box(productions), dipoles, False, every)
     length_ps = min((sum(p.length_ps for p in one) for one in productions), default=0.0)
     properties = combined(pooled, singles, length_ps)
     times, densities = _one_after_the_other(singles)

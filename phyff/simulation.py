@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import phyff
@@ -23,6 +23,7 @@ def run_formulation(
     platform: str | None,
     say: Callable[[str], None],
     neural: bool = False,
+    spread_threshold: float | None = None,
 ) -> None:
     """Simulate, or go on simulating, a formulation at its temperature and pressure in the folder `out`.
 
@@ -30,7 +31,7 @@ def run_formulation(
         InputError: the formulation does not fit the preset, the platform is missing, `out` is a file.
         SimulationError: the simulation failed; the last good state stays in `out`.
     """
-    simulation = prepare(formulation, preset, out, platform, say, neural)
+    simulation = prepare(formulation, preset, out, platform, say, neural, spread_threshold)
     if on_cluster():
         for _ in simulate_side_by_side([simulation], 1):
             pass
@@ -45,15 +46,26 @@ def prepare(
     platform: str | None,
     say: Callable[[str], None],
     neural: bool = False,
+    spread_threshold: float | None = None,
 ) -> Simulation:
     """The simulation of a formulation, its force field built where it is not in the library, with the
-    library's neural term if asked.
+    library's neural term if asked, whose committee is then watched.
 
+    spread_threshold: of md.CommitteeCheck, kJ/mol/nm; None for its default.
     Raises:
-        InputError: the formulation does not fit the preset, the platform is missing, `out` is a file.
+        InputError: the formulation does not fit the preset, the platform is missing, `out` is a file, there
+            is a threshold but nothing to watch.
     """
+    committee = md.CommitteeCheck() if neural else None
+    if spread_threshold is not None:
+        if committee is None:
+            raise InputError("spread-threshold: without --neural there is nothing to watch; add --neural.")
+        committee = replace(committee, threshold=spread_threshold)
     settings = md.preset(
-        preset, temperature_K=formulation.temperature_K, pressure_bar=formulation.pressure_bar
+        preset,
+        temperature_K=formulation.temperature_K,
+        pressure_bar=formulation.pressure_bar,
+        committee=committee,
     )
     box = formulation.box(None if formulation.has_size else settings.atoms, cutoff_nm=settings.cutoff_nm)
     platform_named(platform)

@@ -26,7 +26,7 @@ def test_help_names_every_command():
     assert all(command in text for command in ("run", "build", "energy", "speed", "info"))
 
 
-@pytest.mark.parametrize("command", ["run", "build", "energy", "speed", "info"])
+@pytest.mark.parametrize("command", ["run", "build", "energy", "speed", "improve", "info"])
 def test_each_command_has_help(command):
     assert invoke(command, "--help").exit_code == 0
 
@@ -159,6 +159,7 @@ def test_a_run_with_the_neural_term_says_so(neural_library, tmp_path, monkeypatc
     (simulation,) = prepared
     assert simulation.forcefield.neural is not None
     assert simulation.about.provenance["engine"] == "drude+neural"
+    assert simulation.settings.committee == md.CommitteeCheck()
     assert any("neural term" in warning for warning in simulation.about.warnings)
 
 

@@ -105,7 +105,7 @@ def test_the_command_runs_replicas_and_writes_results_of_all_and_of_each(tmp_pat
     settings = replace(settings, stages=tuple(replace(stage, ps=stage.ps / 2) for stage in settings.stages))
     about = md.About("some water", provenance={"command": "test"})
 
-    def prepare(formulation, preset, out, platform, say, neural):
+    def prepare(formulation, preset, out, platform, say, neural, spread_threshold):
         return Simulation(StandIn(), tuple(COUNTS), DENSITY, settings, out, platform, about)
 
     monkeypatch.setattr(replicas, "prepare", prepare)

@@ -36,7 +36,9 @@ from phyff.model.neural import (
     NeuralTerm,
     atomic_energies,
     initial_weights,
+    member_forces,
     neighbour_sums,
+    predict,
 )
 from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
 from phyff.qm import clusters
@@ -129,9 +131,7 @@ def make_neural(
     Raises:
         FitError: there are no data. InputError: the library cannot be read.
     """
-    model = ShortRange.load(folder / "short_range.json")
-    paths = [path for path in sorted(folder.glob("*.json")) if path.name != "short_range.json"]
-    species = {s.name: s for s in map(SpeciesParameters.load, paths)}
+    model, species = load_library(folder)
     labels = load_labels(folder / "records", species)
     liquid = load_clusters(
         folder / "records" / "liquid_dimer", species, lambda spec: [spec["first"], spec["second"]]
@@ -188,6 +188,17 @@ def make_neural(
         errors = {name: left_out(name, samples, tensors, fit) for name in molecules}
         summary["left_out"] = {name: found for name, found in errors.items() if found is not None}
     return summary
+
+
+def load_library(folder: Path) -> tuple[ShortRange, dict[str, SpeciesParameters]]:
+    """Short range and species, by name, of the library in `folder`.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    paths = [path for path in sorted(folder.glob("*.json")) if path.name != "short_range.json"]
+    species = {s.name: s for s in map(SpeciesParameters.load, paths)}
+    return ShortRange.load(folder / "short_range.json"), species
 
 
 def learning_point(
@@ -267,6 +278,41 @@ def errors_by_class(
     return rows
 
 
+@dataclass(frozen=True)
+class Judgement:
+    """How a committee does on some labelled clusters: means over clusters, kJ/mol and kJ/mol/nm.
+
+    Attributes:
+        clusters: how many.
+        energy_error: root mean square of the hybrid's; energy_spread: mean of the committee's.
+        force_error: root mean square of an atom's, NaN without labelled forces; force_spread: mean of the
+            largest of each cluster.
+    """
+
+    clusters: int
+    energy_error: float
+    energy_spread: float
+    force_error: float
+    force_spread: float
+
+
+def judged(term: NeuralTerm, samples: Sequence[Sample], tensors: Mapping[str, SpeciesTensors]) -> Judgement:
+    """Errors and spreads of the hybrid on samples, at least one."""
+    found = [predict(term, cluster_of(s.label, tensors)) for s in samples]
+    forces = [
+        np.linalg.norm(s.label.forces - s.physics_forces - p.forces.numpy(), axis=1)
+        for s, p in zip(samples, found, strict=True)
+        if s.label.forces is not None and s.physics_forces is not None
+    ]
+    return Judgement(
+        len(samples),
+        _rms(np.array([s.residual - p.energy for s, p in zip(samples, found, strict=True)])),
+        float(np.mean([p.energy_spread for p in found])),
+        _rms(np.concatenate([np.empty(0), *forces])),
+        float(np.mean([p.forces_spread.max().item() for p in found])),
+    )
+
+
 def _classes(samples: Sequence[Sample]) -> dict[str, list[int]]:
     """Which samples belong to a pair of species, to a number of molecules above two, and to ALL."""
     found: dict[str, list[int]] = {}
@@ -303,17 +349,23 @@ def load_clusters(
         content = read_record(path)
         monomers, record = monomers_of(content["spec"]), content["record"]
         if all(m["smiles"] in names for m in monomers):
-            forces = record.get("forces")
-            found.append(
-                Label(
-                    tuple(names[m["smiles"]] for m in monomers),
-                    tuple(np.array(m["xyz_angstrom"]) * 0.1 for m in monomers),
-                    record["total"],
-                    content["spec"].get("source", f"{folder.name}#{number}"),
-                    None if forces is None else np.array(forces),
-                )
-            )
+            source = content["spec"].get("source", f"{folder.name}#{number}")
+            found.append(label_of(monomers, record, source, names))
     return found
+
+
+def label_of(
+    monomers: Sequence[dict[str, Any]], record: dict[str, Any], source: str, names: Mapping[str, str]
+) -> Label:
+    """The label in a record of quantum chemistry; names: of species by their mapped SMILES."""
+    forces = record.get("forces")
+    return Label(
+        tuple(names[m["smiles"]] for m in monomers),
+        tuple(np.array(m["xyz_angstrom"]) * 0.1 for m in monomers),
+        record["total"],
+        source,
+        None if forces is None else np.array(forces),
+    )
 
 
 def split_of(source: str) -> str:
@@ -446,12 +498,8 @@ class Data:
         """(members, A, 3) kJ/mol/nm on the atoms of the samples with forces; zero elsewhere."""
         vectors = self.vectors.detach().requires_grad_(True)
         sums = neighbour_sums(self.variant, self.kinds, self.kind, self.pairs, vectors)
-        rows = []
-        for energy in atomic_energies(term, self.kinds, self.kind, sums).sum(1):
-            (slope,) = torch.autograd.grad(energy, vectors, retain_graph=True, create_graph=create_graph)
-            force = torch.zeros_like(self.forces).index_add(0, self.pairs[0], slope)
-            rows.append(force.index_add(0, self.pairs[1], -slope))
-        return torch.stack(rows)
+        energies = atomic_energies(term, self.kinds, self.kind, sums).sum(1)
+        return member_forces(energies, self.pairs, vectors, len(self.kind), create_graph)
 
 
 def energy_weight(label: Label, tensors: Mapping[str, SpeciesTensors]) -> float:

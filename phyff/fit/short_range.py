@@ -3,12 +3,14 @@
 The four energies of a dimer minus what the monomers' own parameters already give (Coulomb, oscillators,
 dispersion) are fitted by sums of products of class amplitudes (Van Vleet et al. 2016, doi
 10.1021/acs.jctc.6b00209): penetration against electrostatics, exchange, charge transfer against induction;
-one width per class is shared by all three. No experimental number enters. kJ/mol and nm.
+one width per class is shared by all three. Penetration and charge transfer reach farther than exchange: one
+factor on the exponents of all molecules says by how much, and one for each bare cation. No experimental
+number enters. kJ/mol and nm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +27,7 @@ from phyff.model.cluster import (
     permanent_energy,
     relaxed_displacements,
 )
-from phyff.model.pairs import COMPONENTS
+from phyff.model.pairs import COMPONENTS, MAX_ARGUMENT
 from phyff.model.parameters import (
     FALLBACK,
     START_DAMPING,
@@ -51,17 +53,20 @@ CATION_EASE = 3.0
 RIDGE = 0.15
 """Pull of log factors to the mean of their component, and of log widths to zero."""
 WIDTH_RIDGE = 5.0
+WIDTH_LIMITS = (0.5, 1.3)
+ATTRACTION_WIDTH_LIMITS = (0.6, 1.0)
+CATION_ATTRACTION_WIDTH_LIMITS = (0.2, 1.0)
 TARGETS = {"exchange": "exchange", "penetration": "electrostatics", "charge_transfer": "induction"}
 SIGNS = {"exchange": 1.0, "penetration": -1.0, "charge_transfer": -1.0}
 WALL_SHARES = {1: 0.75, 2: 0.5}
 WALL_WEIGHT = 3000.0
 """Penetration and charge-transfer factors stay below these shares of their class's exchange factor (weight of
 the penalty on the logarithm). The squares sum to less than one, so any pair of classes, seen together or not,
-repels."""
+repels once close enough, however flat the attraction is."""
 SIGNED = (1, 2)
 """Components whose factor is negative for bare cations: a cation sits inside its neighbour's density, where
-the point charges overshoot electrostatics and the oscillators overshoot induction, so both corrections repel
-there."""
+the point charges overshoot electrostatics and, unless their damping is strong, the oscillators overshoot
+induction, so both corrections repel there."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,7 @@ class _Row:
     exponents: np.ndarray
     overlaps: np.ndarray
     signs: np.ndarray
+    """(3, pairs), by component."""
     targets: np.ndarray
     weights: np.ndarray
     total_target: float
@@ -98,9 +104,13 @@ def fit_short_range(
     damping_alpha: Mapping[str, float],
     dispersion_width: float,
     provenance: Mapping[str, Any],
+    attracting: Collection[str] = (),
+    trial: bool = True,
 ) -> ShortRange:
     """Class factors that reproduce the points; every third scan is left out of a trial fit, for the error.
 
+    attracting: names of bare cations whose charge transfer attracts, as it does where `damping_alpha` damps
+    the oscillators so much that they give too little. trial: False leaves that fit and its report out.
     Raises:
         FitError: there are no points.
     """
@@ -113,36 +123,39 @@ def fit_short_range(
         name: np.array([labels.index(s.atom_classes[i][CLASS_LEVEL]) for i in range(s.n_atoms)])
         for name, s in species.items()
     }
-    rows = [_row(point, tensors, index) for point in points]
-    held_out = [is_held_out(point.scan) for point in points]
-    trial = _solve([row for row, out in zip(rows, held_out, strict=True) if not out], len(labels))
-    final = _solve(rows, len(labels))
+    cations = [labels.index(s.atom_classes[0][CLASS_LEVEL]) for s in species.values() if is_bare_cation(s)]
+    shape = _Shape(len(labels), tuple(sorted(cations)))
+    rows = [_row(point, species, tensors, index, attracting) for point in points]
+    solution = _solve(rows, shape)
+    final, attraction = shape.split(solution)
     counts = [
         int(sum(np.any((row.first == k) | (row.second == k)) for row in rows)) for k in range(len(labels))
     ]
-    quality = {
-        "in_sample": _report(points, rows, final),
-        "held_out_scans": _report(
+    quality = {"in_sample": _report(points, rows, solution, shape), "points": len(points)}
+    if trial:
+        held_out = [is_held_out(point.scan) for point in points]
+        others = _solve([row for row, out in zip(rows, held_out, strict=True) if not out], shape)
+        quality["held_out_scans"] = _report(
             [p for p, out in zip(points, held_out, strict=True) if out],
             [row for row, out in zip(rows, held_out, strict=True) if out],
-            trial,
-        ),
-        "points": len(points),
-    }
-    cations = {s.atom_classes[0][CLASS_LEVEL] for s in species.values() if _is_bare_cation(tensors[s.name])}
+            others,
+            shape,
+        )
+    signs = np.ones((len(COMPONENTS), len(labels)))
+    for name, s in species.items():
+        signs[:, index[name]] = _signs(s, attracting)[:, None]
     classes = {
         label: ShortRangeClass(
-            **{
-                name: float(np.exp(final[c, k])) * (-1.0 if label in cations and c in SIGNED else 1.0)
-                for c, name in enumerate(COMPONENTS)
-            },
-            width=float(np.exp(final[3, k])),
+            **{name: _six_digits(signs[c, k] * np.exp(final[c, k])) for c, name in enumerate(COMPONENTS)},
+            width=_six_digits(np.exp(final[3, k])),
+            attraction_width=_six_digits(np.exp(attraction[k])),
             points=counts[k],
         )
         for k, label in enumerate(labels)
     }
-    molecular = {name: s for name, s in species.items() if not _is_bare_cation(tensors[name])}
-    classes.update(_coarser({k: c for k, c in classes.items() if k not in cations}, molecular))
+    molecular = {name: s for name, s in species.items() if not is_bare_cation(s)}
+    fitted = {label: c for k, (label, c) in enumerate(classes.items()) if k not in cations}
+    classes.update(_coarser(fitted, molecular))
     return ShortRange(
         classes=classes,
         damping=damping,
@@ -167,7 +180,8 @@ def fit_dispersion_width(points: Sequence[DimerPoint], species: Mapping[str, Spe
             total += (_softening(point) * miss / scale) ** 2
         return total
 
-    return float(minimize_scalar(error, bounds=(0.4, 1.2), method="bounded", options={"xatol": 1e-3}).x)
+    found = minimize_scalar(error, bounds=(0.4, 1.2), method="bounded", options={"xatol": 1e-3})
+    return _six_digits(found.x)
 
 
 def residual_targets(point: DimerPoint, tensors: Mapping[str, SpeciesTensors]) -> dict[str, float]:
@@ -206,14 +220,21 @@ def _blank(
     )
 
 
-def _row(point: DimerPoint, tensors: Mapping[str, SpeciesTensors], index: Mapping[str, np.ndarray]) -> _Row:
+def _row(
+    point: DimerPoint,
+    species: Mapping[str, SpeciesParameters],
+    tensors: Mapping[str, SpeciesTensors],
+    index: Mapping[str, np.ndarray],
+    attracting: Collection[str],
+) -> _Row:
     first, second = (tensors[n] for n in point.names)
     a, b = (index[n] for n in point.names)
     r = np.linalg.norm(point.xyz[0][:, None] - point.xyz[1][None], axis=2)
     residual = residual_targets(point, tensors)
     targets = np.array([SIGNS[name] * residual[name] for name in COMPONENTS])
     soften = _softening(point)
-    ease = CATION_EASE if any(_is_bare_cation(tensors[n]) for n in point.names) else 1.0
+    ease = CATION_EASE if any(is_bare_cation(species[n]) for n in point.names) else 1.0
+    signs = np.prod([_signs(species[n], attracting) for n in point.names], axis=0)
     scale = np.array([ease * FLOOR + RELATIVE * abs(point.components[TARGETS[name]]) for name in COMPONENTS])
     return _Row(
         r=r.ravel(),
@@ -221,9 +242,7 @@ def _row(point: DimerPoint, tensors: Mapping[str, SpeciesTensors], index: Mappin
         second=np.tile(b, len(a)),
         exponents=np.outer(first.exponents.numpy(), second.exponents.numpy()).ravel(),
         overlaps=np.outer(first.amplitudes[0].numpy(), second.amplitudes[0].numpy()).ravel(),
-        signs=np.full(
-            r.size, float(np.prod([-1.0 if _is_bare_cation(tensors[n]) else 1.0 for n in point.names]))
-        ),
+        signs=np.tile(signs[:, None], r.size),
         targets=targets,
         weights=soften / scale,
         total_target=sum(residual.values()),
@@ -249,57 +268,103 @@ class _Pairs:
         number = np.repeat(np.arange(len(rows)), [len(row.r) for row in rows])
         columns = {
             name: np.concatenate([getattr(row, name) for row in rows])
-            for name in ("r", "first", "second", "exponents", "overlaps", "signs")
+            for name in ("r", "first", "second", "exponents", "overlaps")
         }
+        columns["signs"] = np.concatenate([row.signs for row in rows], axis=1)
         return cls(row=number, n_rows=len(rows), **columns)
 
-    def predict(self, factors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Magnitudes (rows, 3) of the components for log factors (4, classes), three amplitudes and the
-        width, and their derivatives (rows, 3, 4, classes)."""
-        n_classes = factors.shape[1]
+    def predict(self, parameters: np.ndarray, shape: _Shape) -> tuple[np.ndarray, np.ndarray]:
+        """Magnitudes (rows, 3) of the components for parameters (P,) of a shape, and their derivatives
+        (rows, 3, P)."""
+        factors, attraction = shape.split(parameters)
+        n_classes, groups = shape.n_classes, shape.attraction_groups
+        flatter = np.exp(0.5 * (attraction[self.first] + attraction[self.second]))
         width = 0.5 * (factors[3, self.first] + factors[3, self.second])
-        x = np.minimum(self.exponents * np.exp(width) * self.r, 60.0)
-        scaled = self.overlaps * np.exp(3.0 * width - x)
-        overlap = scaled * (1 + x + x**2 / 3)
-        slope = scaled * (3 * (1 + x + x**2 / 3) - x**2 * (1 + x) / 3)
+        steep = self.exponents * np.exp(width) * self.r
+        scale = self.overlaps * np.exp(3.0 * width)
         values = np.empty((self.n_rows, 3))
-        derivatives = np.zeros((self.n_rows, 3, 4, n_classes))
+        derivatives = np.zeros((self.n_rows, 3, len(parameters)))
+        by_class = derivatives[:, :, : 4 * n_classes].reshape(self.n_rows, 3, 4, n_classes)
+        by_group = derivatives[:, :, 4 * n_classes :]
+        n_groups = by_group.shape[2]
         for c in range(3):
-            strength = np.exp(factors[c, self.first] + factors[c, self.second])
-            if c in SIGNED:
-                strength = strength * self.signs
-            values[:, c] = np.bincount(self.row, strength * overlap, self.n_rows)
+            x = np.minimum(steep * flatter if c in SIGNED else steep, MAX_ARGUMENT)
+            strength = self.signs[c] * scale * np.exp(factors[c, self.first] + factors[c, self.second] - x)
+            overlap = strength * (1 + x + x**2 / 3)
+            slope = -strength * x**2 * (1 + x) / 3  # by the logarithm of x
+            values[:, c] = np.bincount(self.row, overlap, self.n_rows)
             for end in (self.first, self.second):
                 slot = self.row * n_classes + end
-                derivatives[:, c, c] += np.bincount(
-                    slot, strength * overlap, self.n_rows * n_classes
-                ).reshape(-1, n_classes)
-                derivatives[:, c, 3] += np.bincount(
-                    slot, 0.5 * strength * slope, self.n_rows * n_classes
-                ).reshape(-1, n_classes)
+                for kind, term in ((c, overlap), (3, 0.5 * (3.0 * overlap + slope))):
+                    by_class[:, c, kind] += np.bincount(slot, term, self.n_rows * n_classes).reshape(
+                        -1, n_classes
+                    )
+                if c in SIGNED:
+                    slot = self.row * n_groups + groups[end]
+                    by_group[:, c] += np.bincount(slot, 0.5 * slope, self.n_rows * n_groups).reshape(
+                        -1, n_groups
+                    )
         return values, derivatives
 
 
-def _solve(rows: Sequence[_Row], n_classes: int) -> np.ndarray:
-    """Log factors (4, classes) by robust least squares from a uniform start."""
+@dataclass(frozen=True)
+class _Shape:
+    """What the parameters of a fit stand for, all of them logarithms: four factors of each class (amplitudes
+    in the order of COMPONENTS, width), then attraction widths, one of all molecules and one a bare cation.
+    """
+
+    n_classes: int
+    cations: tuple[int, ...]
+    """Classes of bare cations."""
+
+    @property
+    def size(self) -> int:
+        return 4 * self.n_classes + 1 + len(self.cations)
+
+    @property
+    def attraction_groups(self) -> np.ndarray:
+        """(classes,) which attraction width a class has."""
+        groups = np.zeros(self.n_classes, dtype=int)
+        groups[list(self.cations)] = 1 + np.arange(len(self.cations))
+        return groups
+
+    def split(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Factors (4, classes) and attraction widths (classes,)."""
+        n = 4 * self.n_classes
+        return parameters[:n].reshape(4, self.n_classes), parameters[n:][self.attraction_groups]
+
+    def limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Least and greatest parameters (size,)."""
+        least, most = np.full(self.size, -8.0), np.full(self.size, 12.0)
+        n = self.n_classes
+        least[3 * n : 4 * n], most[3 * n : 4 * n] = np.log(WIDTH_LIMITS)
+        least[4 * n], most[4 * n] = np.log(ATTRACTION_WIDTH_LIMITS)
+        least[4 * n + 1 :], most[4 * n + 1 :] = np.log(CATION_ATTRACTION_WIDTH_LIMITS)
+        return least, most
+
+
+def _solve(rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
+    """Parameters (P,) of a shape by robust least squares from a uniform start."""
     pairs = _Pairs.of(rows)
     targets = np.array([row.targets for row in rows])
     weights = np.array([row.weights for row in rows])
     total_targets = np.array([row.total_target for row in rows])
     total_weights = np.array([row.total_weight for row in rows])
     signs = np.array([SIGNS[name] for name in COMPONENTS])
-    start = np.zeros((4, n_classes))
-    bare, _ = pairs.predict(start)
+    n_classes = shape.n_classes
+    uniform = np.zeros(shape.size)
+    bare, _ = pairs.predict(uniform, shape)
+    start, _ = shape.split(uniform)
     for c in range(3):
         w = weights[:, c] ** 2
         ratio = np.sum(w * bare[:, c] * targets[:, c]) / np.sum(w * bare[:, c] ** 2)
         start[c] = 0.5 * np.log(max(ratio, 1e-3))
     centring = np.kron(np.eye(3), np.eye(n_classes) - 1.0 / n_classes)
-    ridge = np.zeros((4 * n_classes, 4 * n_classes))
+    ridge = np.zeros((4 * n_classes, shape.size))
     ridge[: 3 * n_classes, : 3 * n_classes] = RIDGE * centring
-    ridge[3 * n_classes :, 3 * n_classes :] = WIDTH_RIDGE * np.eye(n_classes)
+    ridge[3 * n_classes :, 3 * n_classes : 4 * n_classes] = WIDTH_RIDGE * np.eye(n_classes)
 
-    wall = np.zeros((2 * n_classes, 4 * n_classes))
+    wall = np.zeros((2 * n_classes, shape.size))
     for c in WALL_SHARES:
         rows_of_wall = np.arange(n_classes) + (c - 1) * n_classes
         wall[rows_of_wall, np.arange(n_classes) + c * n_classes] = WALL_WEIGHT
@@ -311,7 +376,7 @@ def _solve(rows: Sequence[_Row], n_classes: int) -> np.ndarray:
         return wall @ flat - WALL_WEIGHT * limits
 
     def residuals(flat: np.ndarray) -> np.ndarray:
-        values, _ = pairs.predict(flat.reshape(4, n_classes))
+        values, _ = pairs.predict(flat, shape)
         return np.concatenate(
             [
                 (weights * (values - targets)).ravel(),
@@ -322,21 +387,39 @@ def _solve(rows: Sequence[_Row], n_classes: int) -> np.ndarray:
         )
 
     def jacobian(flat: np.ndarray) -> np.ndarray:
-        _, derivatives = pairs.predict(flat.reshape(4, n_classes))
+        _, derivatives = pairs.predict(flat, shape)
         hinge = wall * (excess(flat) > 0)[:, None]
-        components = (weights[:, :, None, None] * derivatives).reshape(targets.size, -1)
-        totals = np.einsum("r,c,rckl->rkl", total_weights, signs, derivatives).reshape(len(rows), -1)
+        components = (weights[:, :, None] * derivatives).reshape(targets.size, -1)
+        totals = np.einsum("r,c,rcp->rp", total_weights, signs, derivatives)
         return np.vstack([components, totals, ridge, hinge])
 
-    lower, upper = np.full((4, n_classes), -8.0), np.full((4, n_classes), 12.0)
-    lower[3], upper[3] = np.log(0.5), np.log(1.3)
-    inside = np.clip(start, lower + 1e-3, upper - 1e-3).ravel()
-    found = least_squares(residuals, inside, jacobian, bounds=(lower.ravel(), upper.ravel()), loss="soft_l1")
-    return found.x.reshape(4, n_classes)
+    least, most = shape.limits()
+    inside = np.clip(uniform, least + 1e-3, most - 1e-3)
+    return least_squares(residuals, inside, jacobian, bounds=(least, most), loss="soft_l1").x
 
 
-def _is_bare_cation(species: SpeciesTensors) -> bool:
-    return len(species.widths) == 1 and float(species.charges.sum()) > 0
+def _six_digits(value: float) -> float:
+    """The value as the model's file keeps it: rounding of the last bits would make it another model."""
+    return float(f"{value:.6g}")
+
+
+def is_bare_cation(species: SpeciesParameters) -> bool:
+    """Whether the species is one atom with a positive charge."""
+    return species.n_atoms == 1 and species.charge > 0
+
+
+def attracting_cations(model: ShortRange, species: Sequence[SpeciesParameters]) -> list[str]:
+    """Names of the bare cations among `species` whose charge transfer attracts in a fitted model."""
+    own = {s.name: model.classes.get(s.atom_classes[0][CLASS_LEVEL]) for s in species if is_bare_cation(s)}
+    return [name for name, found in own.items() if found is not None and found.charge_transfer > 0]
+
+
+def _signs(species: SpeciesParameters, attracting: Collection[str]) -> np.ndarray:
+    """(3,) signs of the factors of a species' atoms, by component."""
+    negative = set(SIGNED) if is_bare_cation(species) else set()
+    if species.name in attracting:
+        negative -= {COMPONENTS.index("charge_transfer")}
+    return np.array([-1.0 if c in negative else 1.0 for c in range(len(COMPONENTS))])
 
 
 def is_held_out(scan: str) -> bool:
@@ -345,12 +428,12 @@ def is_held_out(scan: str) -> bool:
 
 
 def _report(
-    points: Sequence[DimerPoint], rows: Sequence[_Row], factors: np.ndarray
+    points: Sequence[DimerPoint], rows: Sequence[_Row], parameters: np.ndarray, shape: _Shape
 ) -> dict[str, dict[str, float]]:
     """Root mean square errors by pair of species, of bound points (total < 0) and all, by component."""
     if not rows:
         return {}
-    predicted, _ = _Pairs.of(rows).predict(factors)
+    predicted, _ = _Pairs.of(rows).predict(parameters, shape)
     errors: dict[str, list[tuple[bool, np.ndarray]]] = {}
     for point, row, own in zip(points, rows, predicted, strict=True):
         signed = np.array([SIGNS[name] for name in COMPONENTS]) * (own - row.targets)
@@ -362,7 +445,7 @@ def _report(
         report[pair] = {"points": float(len(values)), "bound_points": float(len(bound))}
         if len(bound):
             for c, name in enumerate(("exchange", "electrostatics", "induction")):
-                report[pair][f"{name}_rms"] = float(np.sqrt(np.mean(bound[:, c] ** 2)))
+                report[pair][f"{name}_rms"] = _six_digits(np.sqrt(np.mean(bound[:, c] ** 2)))
     return report
 
 
@@ -383,12 +466,13 @@ def _mean(classes: Sequence[ShortRangeClass]) -> ShortRangeClass:
     weights = np.array([max(c.points, 1) for c in classes], dtype=float)
 
     def mean(name: str) -> float:
-        return float(np.exp(np.average(np.log([getattr(c, name) for c in classes]), weights=weights)))
+        return _six_digits(np.exp(np.average(np.log([getattr(c, name) for c in classes]), weights=weights)))
 
     return ShortRangeClass(
         exchange=mean("exchange"),
         penetration=mean("penetration"),
         charge_transfer=mean("charge_transfer"),
         width=mean("width"),
+        attraction_width=mean("attraction_width"),
         points=int(weights.sum()),
     )

@@ -1,12 +1,13 @@
 """Molecular dynamics: packing, staged equilibration, density, transport; a kill loses nothing."""
 
 from phyff.md.packing import PackedSpecies, pack
-from phyff.md.protocol import PRESETS, Settings, Stage, preset, stage_table
+from phyff.md.protocol import PRESETS, CommitteeCheck, Settings, Stage, preset, stage_table
 from phyff.md.run import About, RunState, simulate
 
 __all__ = [
     "PRESETS",
     "About",
+    "CommitteeCheck",
     "PackedSpecies",
     "RunState",
     "Settings",

@@ -3,7 +3,7 @@
 Units: nm, kJ/mol, e, ps, amu, K throughout.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -72,6 +72,12 @@ class ForceFieldLike(Protocol):
 
     def atom_indices(self, topology: Any) -> NDArray[np.int_]:
         """Particle indices of the real atoms, (n_atoms,)."""
+
+    def committee(
+        self, topology: Any
+    ) -> Callable[[NDArray[np.float64], NDArray[np.float64]], tuple[float, NDArray[np.float64]]]:
+        """Of the neural term, if it is watched: from real atoms (n_atoms, 3) and box vectors (3, 3) to the
+        standard deviations over its members of the energy, and (n_atoms,) of the forces."""
 
     def save(self, path: Path) -> None:
         """Write the force field as one file, the same bytes for the same force field."""

@@ -93,7 +93,8 @@ class ThermoLog(RowLog):
 class Trajectory:
     """DCD file (CHARMM flavour, little endian, with unit cell) of n_atoms, cut to `frames` on opening.
 
-    Frame k (from 0) is the configuration at (k + 1) interval_steps. Header and frames have fixed sizes.
+    Frame k (from 0) is the configuration at (k + 1) interval_steps, or, where only some of these are written,
+    the k-th of them. Header and frames have fixed sizes.
     """
 
     def __init__(

@@ -28,6 +28,7 @@ from rich.console import Console
 
 from phyff.errors import SimulationError
 from phyff.md.charges import dipole_weights, particle_charges
+from phyff.md.committee import CommitteeLog, committee_files
 from phyff.md.guard import Guard
 from phyff.md.interfaces import ForceFieldLike, SpeciesLike
 from phyff.md.packing import PackedSpecies, pack
@@ -80,6 +81,8 @@ class RunState:
         npt: log and interval_ps of the density stage.
         nvt: of the transport stages: frame_ps, box_nm, density_g_cm3, integrator and replicas
             (trajectory, log, dipoles, frames).
+        committee: threshold_kJ_mol_nm and stages (log, frames) where the neural term was watched; see
+            phyff.md.committee.
         software: OpenMM version, platform, what computes the pair forces, numbers of atoms and particles.
         preset, temperature_K, pressure_bar: of the settings, where readers look for them.
         name, provenance, warnings, composition_report: see About; stages add warnings of their own.
@@ -95,6 +98,7 @@ class RunState:
     resumes: int = 0
     npt: dict[str, Any] = field(default_factory=dict)
     nvt: dict[str, Any] = field(default_factory=dict)
+    committee: dict[str, Any] = field(default_factory=dict)
     software: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
     temperature_K: float = 0.0
@@ -568,7 +572,7 @@ def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading
     frame_every = settings.interval(settings.frame_ps, stage)
     guard_every = settings.interval(settings.guard_ps, stage)
     log = ThermoLog(run.run_dir / stage.log, snapshot.step // log_every)
-    outputs: list[RowLog | Trajectory] = [log]
+    outputs: list[RowLog | Trajectory | CommitteeLog] = [log]
     trajectory = dipoles = None
     if stage.trajectory is not None:
         frames = snapshot.step // frame_every
@@ -580,6 +584,9 @@ def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading
         if dipole_file is not None:
             dipoles = RowLog(run.run_dir / dipole_file, DIPOLE_COLUMNS, snapshot.step // log_every)
             outputs.append(dipoles)
+    committee = _watch_committee(run, stage, snapshot.step)
+    if committee is not None:
+        outputs.append(committee)
     progress.say(_describe(run, stage, snapshot.step))
     progress.begin(stage.name, stage.steps, snapshot.step, stage.timestep_fs)
     step, began, saved, good = snapshot.step, time.monotonic(), time.monotonic(), snapshot
@@ -588,6 +595,7 @@ def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading
     spent = row.get("wall_s", 0.0)
     while step < stage.steps:
         every = [log_every, guard_every] + ([frame_every] if trajectory else [])
+        every += [committee.every] if committee else []
         ends = [step + CHUNK_STEPS, stage.steps] + [(step // k + 1) * k for k in every]
         try:
             integrator.step(min(ends) - step)
@@ -596,12 +604,15 @@ def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading
         step = min(ends)
         stopping = stop.is_set()
         saving = stopping or step == stage.steps or time.monotonic() - saved > settings.checkpoint_s
-        if saving or step % guard_every == 0:
+        checking = committee is not None and step % committee.every == 0
+        if saving or checking or step % guard_every == 0:
             state = context.getState(positions=True, velocities=True, forces=True, energy=True)
             found = _inspect(run, state) or _watch(run, stage, state)
             if found is not None:
                 raise _failure(run, stage, context, good, step, found)
             good = _snapshot(state)
+            if committee is not None and checking:
+                committee.check(step, good.positions[run.atoms], good.edge)
         if step % log_every == 0:
             _log_row(run, stage, log, context, step)
             if dipoles is not None:
@@ -727,6 +738,22 @@ def _record_transport(run: _Run, stage: Stage, edge: float, frame_every: int) ->
     run.state.save(run.run_dir)
     (own,) = (replica for replica in replicas if replica["trajectory"] == stage.trajectory)
     return own.get("dipoles")
+
+
+def _watch_committee(run: _Run, stage: Stage, step: int) -> CommitteeLog | None:
+    """The committee's log of a stage that counts, noted in run.json; None where there is nothing to watch."""
+    check = run.settings.committee
+    if check is None or not stage.counts:
+        return None
+    rows, frames = committee_files(stage)
+    run.state.committee.setdefault("threshold_kJ_mol_nm", check.threshold)
+    stages = run.state.committee.setdefault("stages", [])
+    if rows not in [one["log"] for one in stages]:
+        stages.append({"stage": stage.name, "log": rows, "frames": frames})
+    spread = run.forcefield.committee(run.topology)
+    log = CommitteeLog(run.run_dir, stage, run.settings, check, step, run.guard.molecule[run.atoms], spread)
+    run.state.save(run.run_dir)
+    return log
 
 
 def _log_row(run: _Run, stage: Stage, log: ThermoLog, context: openmm.Context, step: int) -> None:

@@ -125,9 +125,12 @@ def permanent_energy(cluster: Cluster) -> Tensor:
 def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:
     """Magnitude of each short-range component, all positive."""
     i, j = cluster.atom_pairs()
-    exponents, amplitudes = cluster.column("exponents"), cluster.column("amplitudes")
-    overlap = slater_overlap(_distance(cluster.atoms[i], cluster.atoms[j]), exponents[i] * exponents[j])
-    return {name: (a[i] * a[j] * overlap).sum() for name, a in zip(COMPONENTS, amplitudes, strict=True)}
+    r, amplitudes = _distance(cluster.atoms[i], cluster.atoms[j]), cluster.column("amplitudes")
+    energies = {}
+    for name, a in zip(COMPONENTS, amplitudes, strict=True):
+        b = cluster.column("exponents" if name == "exchange" else "attraction_exponents")
+        energies[name] = (a[i] * a[j] * slater_overlap(r, b[i] * b[j])).sum()
+    return energies
 
 
 def dispersion_energy(cluster: Cluster) -> Tensor:
@@ -198,9 +201,12 @@ def relaxed_displacements(cluster: Cluster) -> Tensor:
         if not len(parents):
             return d
         largest = float(step.abs().max())
-        if largest < DISPLACEMENT_TOLERANCE and float(d.norm(dim=1).max()) < COLLAPSE_NM:
-            return d
-        if largest < DISPLACEMENT_TOLERANCE or not np.isfinite(largest):
+        if largest < DISPLACEMENT_TOLERANCE:
+            # A stationary point above the undisplaced state is a saddle: relaxing has gone wrong.
+            if float(d.norm(dim=1).max()) < COLLAPSE_NM and float(energy.detach()) <= 0.0:
+                return d
+            break
+        if not np.isfinite(largest):
             break
         history = [*history[-5:], (d, step)]
         d = _anderson(history)

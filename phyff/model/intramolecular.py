@@ -21,10 +21,10 @@ def intramolecular_energy(species: SpeciesTensors, xyz: Tensor) -> Tensor:
     i, j = _pairs(far[species.parents][:, species.parents])
     energy = coulomb(species.charges[i], species.charges[j], _distance(places, i, j)).sum()
     i, j = _pairs(far)
-    r, b = _distance(xyz, i, j), species.exponents[i] * species.exponents[j]
-    signs = [1.0 if name == "exchange" else -1.0 for name in COMPONENTS]
-    strength = sum(sign * a[i] * a[j] for sign, a in zip(signs, species.amplitudes, strict=True))
-    energy = energy + (strength * slater_overlap(r, b)).sum()
+    r = _distance(xyz, i, j)
+    for name, a in zip(COMPONENTS, species.amplitudes, strict=True):
+        sign, b = (1.0, species.exponents) if name == "exchange" else (-1.0, species.attraction_exponents)
+        energy = energy + sign * (a[i] * a[j] * slater_overlap(r, b[i] * b[j])).sum()
     b = species.damping_exponents[i] * species.damping_exponents[j]
     products = (c[i] * c[j] for c in (species.c6, species.c8, species.c10))
     return energy + damped_dispersion(r, b, *products).sum()

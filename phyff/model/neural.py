@@ -132,7 +132,7 @@ class NeuralTerm:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a committee says of a cluster: kJ/mol, kJ/mol/nm. Spreads are standard deviations over members.
+    """What a committee says of A atoms: kJ/mol, kJ/mol/nm. Spreads are standard deviations over members.
 
     Attributes:
         energy, energy_spread: mean and spread.
@@ -146,16 +146,22 @@ class Prediction:
 
 
 def predict(term: NeuralTerm, cluster: Cluster) -> Prediction:
-    """Mean and spread of energy and forces."""
-    moved = Cluster(
-        cluster.atoms.detach().requires_grad_(True), cluster.molecule, cluster.species, cluster.offsets
-    )
-    energies = neural_energies(term, moved)
-    if not energies.requires_grad:  # no neighbours
-        nothing = torch.zeros_like(cluster.atoms)
+    """Mean and spread of energy and forces of a cluster."""
+    return predict_pairs(term, *_neighbourhood(cluster))
+
+
+def predict_pairs(
+    term: NeuralTerm, kinds: AtomKinds, kind: Tensor, pairs: Tensor, vectors: Tensor
+) -> Prediction:
+    """The same of atoms with kinds (A,) that see one another as `pairs` (2, P) and r_j - r_i (P, 3) tell, nm,
+    in the precision of term, kinds and vectors."""
+    if not pairs.shape[1]:
+        nothing = vectors.new_zeros((len(kind), 3))
         return Prediction(0.0, 0.0, nothing, nothing[:, 0])
-    rows = [torch.autograd.grad(e, moved.atoms, retain_graph=True)[0] for e in energies]
-    forces = -torch.stack(rows)
+    moved = vectors.detach().requires_grad_(True)
+    sums = neighbour_sums(term.architecture.variant, kinds, kind, pairs, moved)
+    energies = atomic_energies(term, kinds, kind, sums).double().sum(1)
+    forces = member_forces(energies, pairs, moved, len(kind))
     mean = forces.mean(0)
     return Prediction(
         energies.mean().item(),
@@ -165,15 +171,33 @@ def predict(term: NeuralTerm, cluster: Cluster) -> Prediction:
     )
 
 
+def member_forces(
+    energies: Tensor, pairs: Tensor, vectors: Tensor, atoms: int, create_graph: bool = False
+) -> Tensor:
+    """(members, atoms, 3) kJ/mol/nm from the energies (members,) that depend on the `vectors` (P, 3) between
+    pairs (2, P)."""
+    rows = []
+    for energy in energies:
+        (slope,) = torch.autograd.grad(energy, vectors, retain_graph=True, create_graph=create_graph)
+        force = vectors.new_zeros((atoms, 3)).index_add(0, pairs[0], slope)
+        rows.append(force.index_add(0, pairs[1], -slope))
+    return torch.stack(rows)
+
+
 def neural_energies(term: NeuralTerm, cluster: Cluster) -> Tensor:
     """(members,) E_nn of a cluster; the model's energy is their mean."""
+    kinds, kind, pairs, vectors = _neighbourhood(cluster)
+    sums = neighbour_sums(term.architecture.variant, kinds, kind, pairs, vectors)
+    return atomic_energies(term, kinds, kind, sums).sum(1)
+
+
+def _neighbourhood(cluster: Cluster) -> tuple[AtomKinds, Tensor, Tensor, Tensor]:
+    """Kinds, the kind (A,) of every atom, pairs (2, P) within the cut-off and their vectors (P, 3)."""
     kinds, numbers = AtomKinds.of(cluster.species)
     pairs = cluster.atom_pairs()
     vectors = cluster.atoms[pairs[1]] - cluster.atoms[pairs[0]]
-    own = torch.cat(numbers)
     near = vectors.detach().norm(dim=1) < CUTOFF
-    sums = neighbour_sums(term.architecture.variant, kinds, own, pairs[:, near], vectors[near])
-    return atomic_energies(term, kinds, own, sums).sum(1)
+    return kinds, torch.cat(numbers), pairs[:, near], vectors[near]
 
 
 @dataclass(frozen=True)

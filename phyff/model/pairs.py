@@ -16,7 +16,7 @@ MAX_ARGUMENT = 60.0
 """Polynomials stop growing here: OpenMM's long-range correction goes to infinity and would meet inf * 0."""
 
 COMPONENTS = ("exchange", "penetration", "charge_transfer")
-"""Short-range components; the first repels, the other two attract."""
+"""Short-range components; the first repels, the other two attract, with less steep exponents."""
 
 
 def slater_overlap(r: Tensor, b: Tensor) -> Tensor:
@@ -27,7 +27,9 @@ def slater_overlap(r: Tensor, b: Tensor) -> Tensor:
     return (1 + x + x**2 / 3) * torch.exp(-b * r)
 
 
-SLATER_OVERLAP = "(1 + x + x^2/3)*exp(-br)"
+def slater_overlap_expression(argument: str, product: str) -> str:
+    """The same of two variables, the bounded x and b r."""
+    return f"(1 + {argument} + {argument}^2/3)*exp(-{product})"
 
 
 def slater_argument(r: Tensor, b: Tensor) -> Tensor:

@@ -2,12 +2,13 @@
 
 An atom's amplitude for a component is s(class, component) N B^(3/2): the MBIS overlap model times a class
 factor, so that classes transfer between molecules whose densities differ. A pair's amplitude is the product,
-its exponent sqrt(B_i B_j).
+its exponent sqrt(B_i B_j), less in the components that attract.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,9 @@ class ShortRangeClass(BaseModel):
     charge_transfer: float
     width: float = 1.0
     """Factor on the MBIS exponent B."""
+    attraction_width: float = 1.0
+    """Further factor on it in penetration and charge transfer, which reach farther than exchange: they go
+    with the density of one partner, exchange with the overlap of two."""
     points: int = 0
 
 
@@ -89,7 +93,8 @@ class ShortRange(BaseModel):
     @property
     def fingerprint(self) -> str:
         """Twelve hex digits that name the content of the model."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:12]
+        content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def leans_on(self, species: SpeciesParameters) -> list[str]:
         """Sentences on the atoms of a species whose class no data of their own environment determined."""
@@ -147,7 +152,8 @@ class SpeciesTensors:
         oscillator_charges: (k,) charge of the mobile particle, negative; its atom carries the opposite.
         thole: between oscillators of the molecule.
         widths: (n,) nm^(1/2); two particles damp with u = r / (w_i w_j).
-        exponents: (n,) sqrt(B), nm^(-1/2), of the short range.
+        exponents: (n,) sqrt(B), nm^(-1/2), of exchange.
+        attraction_exponents: (n,) the same of penetration and charge transfer.
         damping_exponents: (n,) the same for the damping of dispersion.
         amplitudes: (3, n) in the order of COMPONENTS, (kJ/mol)^(1/2).
         c6, c8, c10: (n,) square roots of the coefficients.
@@ -166,6 +172,7 @@ class SpeciesTensors:
     thole: float
     widths: Tensor
     exponents: Tensor
+    attraction_exponents: Tensor
     damping_exponents: Tensor
     amplitudes: Tensor
     c6: Tensor
@@ -199,6 +206,7 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
         thole=species.polarizability.thole,
         widths=_damping_sizes(species, alpha, short_range, {}) / short_range.damping**0.5,
         exponents=torch.sqrt(b),
+        attraction_exponents=torch.sqrt(b * _column([c.attraction_width for c in classes])),
         damping_exponents=torch.sqrt(short_range.dispersion_width * _column(species.slater.exponents)),
         amplitudes=factors * overlap,
         c6=torch.sqrt(_column(species.dispersion.c6)),

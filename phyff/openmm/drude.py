@@ -20,8 +20,8 @@ from phyff.model.pairs import (
     DISPERSION_BEYOND_C6,
     MAX_ARGUMENT,
     SLATER_ARGUMENT,
-    SLATER_OVERLAP,
     THOLE_REST,
+    slater_overlap_expression,
 )
 from phyff.model.parameters import SpeciesTensors
 from phyff.units import COULOMB
@@ -50,12 +50,17 @@ GROUPS = {
 }
 """Force groups, for timing and analysis."""
 
-_PAIR_PARAMETERS = ("b", "bd", "ax", "ap", "at", "s6", "s8", "s10")
-_AMPLITUDES = {"exchange": "ax", "penetration": "- ap", "charge_transfer": "- at"}
-_ARGUMENTS = f"y = {SLATER_ARGUMENT}; z = min({MAX_ARGUMENT}, bdr); x = min({MAX_ARGUMENT}, br)"
+_PAIR_PARAMETERS = ("b", "ba", "bd", "ax", "ap", "at", "s6", "s8", "s10")
+_REPULSION = slater_overlap_expression("x", "br")
+_ATTRACTION = slater_overlap_expression("v", "bar")
+_ATTRACTION_AMPLITUDES = {"penetration": "ap", "charge_transfer": "at"}
+_ARGUMENTS = (
+    f"y = {SLATER_ARGUMENT}; z = min({MAX_ARGUMENT}, bdr); v = min({MAX_ARGUMENT}, bar); "
+    f"x = min({MAX_ARGUMENT}, br)"
+)
 _PAIR_PRODUCTS = (
     "ax = ax1*ax2; ap = ap1*ap2; at = at1*at2; c6 = s61*s62; c8 = s81*s82; c10 = s101*s102; "
-    "br = b1*b2*r; bdr = bd1*bd2*r"
+    "br = b1*b2*r; bar = ba1*ba2*r; bdr = bd1*bd2*r"
 )
 DAMPING = f"-{COULOMB}*(q1*q2 - p1*p2)*{THOLE_REST}/r; u = min({MAX_ARGUMENT}, r/(w1*w2))"
 
@@ -254,9 +259,10 @@ def _damping_force(
 
 
 def _short_range(components: Sequence[str]) -> str:
-    """Expression of the named terms, in a pair's ax, ap, at, c6, c8, c10 and br."""
-    amplitudes = " ".join(_AMPLITUDES[name] for name in COMPONENTS if name in components)
-    terms = [f"({amplitudes})*{SLATER_OVERLAP}"] if amplitudes else []
+    """Expression of the named terms, in a pair's ax, ap, at, c6, c8, c10, br, bar and bdr."""
+    attractive = [_ATTRACTION_AMPLITUDES[name] for name in COMPONENTS[1:] if name in components]
+    terms = [f"ax*{_REPULSION}"] if "exchange" in components else []
+    terms += [f"-({' + '.join(attractive)})*{_ATTRACTION}"] if attractive else []
     terms += [DISPERSION_BEYOND_C6] if "dispersion" in components else []
     return f"{' + '.join(terms)}; {_ARGUMENTS}"
 
@@ -276,7 +282,7 @@ def _short_range_force(
             rows[particle] = own[slot]
         atoms.extend(molecule.atoms)
         for particle in (*molecule.oscillators, *molecule.sites):
-            rows[particle] = [1.0, 1.0] + [0.0] * (len(_PAIR_PARAMETERS) - 2)
+            rows[particle] = [1.0, 1.0, 1.0] + [0.0] * (len(_PAIR_PARAMETERS) - 3)
     for particle in range(len(rows)):
         force.addParticle(rows[particle])
     force.addInteractionGroup(atoms, atoms)
@@ -284,7 +290,11 @@ def _short_range_force(
 
 
 def _pair_parameters(species: SpeciesTensors, components: Sequence[str]) -> list[list[float]]:
-    columns = [species.exponents.numpy(), species.damping_exponents.numpy()]
+    columns = [
+        species.exponents.numpy(),
+        species.attraction_exponents.numpy(),
+        species.damping_exponents.numpy(),
+    ]
     for name, amplitude in zip(COMPONENTS, species.amplitudes.numpy(), strict=True):
         columns.append(amplitude if name in components else 0.0 * amplitude)
     for c in (species.c6, species.c8, species.c10):
@@ -309,8 +319,8 @@ def _set_range(force: openmm.CustomNonbondedForce, cutoff: float | None, own: fl
 
 def _intramolecular_force(molecules: Sequence[Placed], components: Sequence[str]) -> openmm.CustomBondForce:
     """Short range and dispersion in a molecule more than three bonds apart (C6 itself is an exception)."""
-    force = openmm.CustomBondForce(f"{_short_range(components)}; br = b*r; bdr = bd*r")
-    for name in ("b", "bd", "ax", "ap", "at", "c6", "c8", "c10"):
+    force = openmm.CustomBondForce(f"{_short_range(components)}; br = b*r; bar = ba*r; bdr = bd*r")
+    for name in ("b", "ba", "bd", "ax", "ap", "at", "c6", "c8", "c10"):
         force.addPerBondParameter(name)
     for molecule in molecules:
         rows, close = np.array(_pair_parameters(molecule.species, components)), molecule.species.close.numpy()

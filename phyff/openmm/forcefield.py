@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64decode, b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from phyff.model.neural import NeuralTerm
 from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
 from phyff.openmm import drude, multipole
 from phyff.openmm.drude import GROUPS, Placed, repartition_hydrogen_mass
-from phyff.openmm.neural import neural_force
+from phyff.openmm.neural import neural_force, neural_function
 from phyff.openmm.valence import add_valence_forces
 from phyff.species.parameters import SpeciesParameters
 
@@ -191,6 +191,19 @@ class ForceField:
         if cutoff_nm is not None:
             system.addForce(openmm.CMMotionRemover(1000))
         return system
+
+    def committee(self, topology: Topology) -> Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]:
+        """How far the members of the neural term differ in a periodic box of this topology: a function from
+        atoms (n_atoms, 3) nm and box vectors (3, 3) nm to the standard deviation of the energy (kJ/mol) and,
+        (n_atoms,), of the force on each atom (kJ/mol/nm).
+
+        Raises:
+            InputError: the force field has no neural term.
+        """
+        if self.neural is None:
+            raise InputError("The force field has no neural term, so no committee; simulate with --neural.")
+        placed = [self._placed(residue, "drude") for residue in topology.residues()]
+        return neural_function(self.neural, placed, periodic=True).spread
 
     def physics_only(self) -> ForceField:
         """The same without its neural term."""

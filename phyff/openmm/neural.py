@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from phyff.model.neural import CUTOFF, AtomKinds, NeuralTerm, atomic_energies, neighbour_sums
+from phyff.model.neural import (
+    CUTOFF,
+    AtomKinds,
+    NeuralTerm,
+    atomic_energies,
+    neighbour_sums,
+    predict_pairs,
+)
 from phyff.openmm.drude import Placed
 
 NAME = "neural"
@@ -41,22 +48,27 @@ def neural_force(
 
     All particles are passed on, oscillators and sites too: OpenMM 8.6.1 misplaces the positions of a subset.
     """
-    species = list({m.species.name: m.species for m in molecules}.values())
-    kinds, numbers = AtomKinds.of(species)
-    kind_of = {s.name: number for s, number in zip(species, numbers, strict=True)}
-    force = openmm.PythonForce(
-        NeuralForce(
-            term=term.to(precision),
-            kinds=kinds.to(precision),
-            kind=torch.cat([kind_of[m.species.name] for m in molecules]),
-            atoms=np.array([index for m in molecules for index in m.atoms]),
-            molecule=np.repeat(np.arange(len(molecules)), [len(m.atoms) for m in molecules]),
-            periodic=periodic,
-        )
-    )
+    force = openmm.PythonForce(neural_function(term, molecules, periodic, precision))
     force.setUsesPeriodicBoundaryConditions(periodic)
     force.setName(NAME)
     return force
+
+
+def neural_function(
+    term: NeuralTerm, molecules: Sequence[Placed], periodic: bool, precision: torch.dtype = PRECISION
+) -> NeuralForce:
+    """What the force of `molecules` calls, which also tells the spread over the committee."""
+    species = list({m.species.name: m.species for m in molecules}.values())
+    kinds, numbers = AtomKinds.of(species)
+    kind_of = {s.name: number for s, number in zip(species, numbers, strict=True)}
+    return NeuralForce(
+        term=term.to(precision),
+        kinds=kinds.to(precision),
+        kind=torch.cat([kind_of[m.species.name] for m in molecules]),
+        atoms=np.array([index for m in molecules for index in m.atoms]),
+        molecule=np.repeat(np.arange(len(molecules)), [len(m.atoms) for m in molecules]),
+        periodic=periodic,
+    )
 
 
 @dataclass(frozen=True)
@@ -120,22 +132,30 @@ class NeuralForce:
 
     def evaluate(self, xyz: Floats, box: Floats | None) -> tuple[float, Floats]:
         """Energy and forces on atoms at xyz (A, 3) in nm."""
+        pairs, vectors = self._near(xyz, box)
+        if not len(vectors):
+            return 0.0, np.zeros_like(xyz)
+        vectors.requires_grad_(True)
+        sums = neighbour_sums(self.term.architecture.variant, self.kinds, self.kind, pairs, vectors)
+        energy = atomic_energies(self.term, self.kinds, self.kind, sums).mean(0).double().sum()
+        (slope,) = torch.autograd.grad(energy, vectors)
+        slope, (first, second) = slope.double(), pairs
+        forces = slope.new_zeros(xyz.shape).index_add(0, first, slope).index_add(0, second, -slope)
+        return energy.item(), forces.numpy()
+
+    def spread(self, xyz: Floats, box: Floats | None) -> tuple[float, Floats]:
+        """Standard deviations over the committee, atoms at xyz (A, 3) in nm: of the energy (kJ/mol), and (A,)
+        of the force on each atom (kJ/mol/nm). One call costs as much as a few steps."""
+        found = predict_pairs(self.term, self.kinds, self.kind, *self._near(xyz, box))
+        return found.energy_spread, found.forces_spread.double().numpy()
+
+    def _near(self, xyz: Floats, box: Floats | None) -> tuple[Tensor, Tensor]:
+        """(2, P) pairs within the cut-off and (P, 3) vectors between them."""
         first, second = self._neighbours(xyz, box).pairs
         places = torch.from_numpy(xyz)
         vectors = minimum_image_torch(places[second] - places[first], box)
         near = torch.nonzero((vectors**2).sum(1) < CUTOFF**2).ravel()
-        if not len(near):
-            return 0.0, np.zeros_like(xyz)
-        first, second = first[near], second[near]
-        vectors = vectors[near].to(self.kinds.exponents.dtype).requires_grad_(True)
-        sums = neighbour_sums(
-            self.term.architecture.variant, self.kinds, self.kind, torch.stack([first, second]), vectors
-        )
-        energy = atomic_energies(self.term, self.kinds, self.kind, sums).mean(0).double().sum()
-        (slope,) = torch.autograd.grad(energy, vectors)
-        slope = slope.double()
-        forces = torch.zeros_like(places).index_add(0, first, slope).index_add(0, second, -slope)
-        return energy.item(), forces.numpy()
+        return torch.stack([first[near], second[near]]), vectors[near].to(self.kinds.exponents.dtype)
 
     def _neighbours(self, xyz: Floats, box: Floats | None) -> NeighbourList:
         for kept in self.lists:

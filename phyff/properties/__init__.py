@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from phyff.measurements import Liquid, Measured, measured_values
 from phyff.properties.association import association
+from phyff.properties.committee import CommitteeSpread, read_committee
 from phyff.properties.density import SeriesMean, density
 from phyff.properties.dielectric import Dipole, dielectric, force_field_dipoles
 from phyff.properties.displacement import MIN_FRAMES, MeanSquareDisplacement
@@ -54,13 +55,16 @@ class Study:
     flow: LinearResponse | None = None
     drift: LinearResponse | None = None
     measured: Mapping[str, Measured] = field(default_factory=dict)
+    committee: CommitteeSpread | None = None
 
     def results(self) -> dict[str, Any]:
         """The content of results.json; in its provenance stand how each number was made, measured values of
-        the same formulation, and the warnings."""
+        the same formulation, how sure the neural term was, and the warnings."""
         provenance = dict(self.run.settings.get("provenance", {}))
         provenance["analysis"] = {name: dict(p.details) for name, p in self.properties.items() if p.details}
         provenance["measured"] = {n: m.to_json() for n, m in self.measured.items() if n in self.properties}
+        if self.committee is not None:
+            provenance["committee"] = self.committee.to_json()
         provenance["warnings"] = list(self.warnings)
         return {
             "name": self.run.name,
@@ -75,7 +79,8 @@ class Study:
 def study(run_dir: str | Path) -> Study:
     """Compute every property a run directory has data for; writes nothing."""
     run = read_run(run_dir)
-    return study_of(run, read_npt(run), read_replicas(run), force_field_dipoles(run), induced=False)
+    dipoles = force_field_dipoles(run)
+    return study_of(run, read_npt(run), read_replicas(run), dipoles, False, read_committee(run))
 
 
 def study_of(
@@ -84,10 +89,11 @@ def study_of(
     replicas: Sequence[Production],
     dipoles: Mapping[str, Dipole],
     induced: bool,
+    committee: CommitteeSpread | None = None,
 ) -> Study:
     """Compute every property of a constant-pressure series (may be empty) and constant-volume trajectories.
 
-    dipoles, induced: see phyff.properties.dielectric.
+    dipoles, induced: see phyff.properties.dielectric. committee: how sure a neural term was.
     """
     properties: dict[str, Property] = {}
     density_mean = None
@@ -98,8 +104,12 @@ def study_of(
     computed, flow = viscosity(run)
     if computed is not None:
         properties["viscosity"] = computed
-    result = Study(run, properties, npt.times, npt.densities, density_mean, (), flow=flow)
+    result = Study(
+        run, properties, npt.times, npt.densities, density_mean, (), flow=flow, committee=committee
+    )
     warnings = [str(warning) for warning in run.settings.get("warnings", [])]
+    if committee is not None and committee.above:
+        warnings.append(committee.sentence(run.directory))
     short = sum(len(production.centres) < MIN_FRAMES for production in replicas)
     if 0 < short < len(replicas):
         warnings.append(

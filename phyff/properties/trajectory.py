@@ -188,12 +188,7 @@ def read_production(run: Run, path: Path, max_snapshots: int = 500) -> Productio
     box_nm = float(box_nm[0] if isinstance(box_nm, list) else box_nm)
     n_atoms = sum(s.count * s.n_atoms for s in run.species)
     n_molecules = sum(s.count for s in run.species)
-    with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", "DCDReader currently makes independent timesteps", DeprecationWarning
-        )
-        reader = DCDReader(str(path))
-    with reader:
+    with open_dcd(path) as reader:
         if reader.n_frames == 0:
             raise InputError(f"{path} holds no frames; let the run write some.")
         if reader.n_atoms != n_atoms:
@@ -211,6 +206,15 @@ def read_production(run: Run, path: Path, max_snapshots: int = 500) -> Productio
         raise InputError(f"{path} holds coordinates that are not finite; the run itself went wrong.")
     frame_ps, dipoles = float(nvt["frame_ps"]), _read_dipoles(run, nvt, path)
     return Production(barycentric(run.species, centres), snapshots, stride, frame_ps, box_nm, dipoles)
+
+
+def open_dcd(path: Path) -> DCDReader:
+    """A trajectory that phyff has written, angstrom."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "DCDReader currently makes independent timesteps", DeprecationWarning
+        )
+        return DCDReader(str(path))
 
 
 def _read_dipoles(run: Run, nvt: Mapping[str, Any], trajectory: Path) -> Floats | None:

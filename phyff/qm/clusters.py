@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import cycle, product
 from typing import Any
 
 import numpy as np
@@ -87,21 +87,28 @@ def cut_clusters(
     frame: Frame, number: int, label: str, seed: int, sizes: Sequence[int] = SIZES
 ) -> list[CutCluster]:
     """Up to `number` distinct clusters: a molecule with those in shortest contact with it. Species take turns
-    as the centre, sizes in the order given; the source is LABEL#k."""
+    as the centre; label, sizes: see cut_around."""
     rng = np.random.default_rng(seed)
     names = [s.name for s in frame.species]
     queues = [
         list(rng.permutation([k for k, n in enumerate(names) if n == name])) for name in sorted(set(names))
     ]
     turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
-    seen: set[frozenset[int]] = set()
+    return cut_around([(frame, int(centre)) for centre in turns], number, label, sizes)
+
+
+def cut_around(
+    centres: Sequence[tuple[Frame, int]], number: int, label: str, sizes: Sequence[int] = SIZES
+) -> list[CutCluster]:
+    """Up to `number` distinct clusters around molecules of frames, in that order: each with those in shortest
+    contact with it. Sizes take turns; the source is LABEL#k."""
+    seen: set[tuple[int, frozenset[int]]] = set()
     found: list[CutCluster] = []
-    for size in (size for _ in range(len(turns)) for size in sizes):
-        if len(found) == number or not turns:
+    for (frame, centre), size in zip(centres, cycle(sizes), strict=False):
+        if len(found) == number:
             break
-        centre = int(turns.pop(0))
         neighbours = frame.nearest(centre)[: size - 1]
-        members = frozenset([centre, *(k for _, k, _ in neighbours)])
+        members = (id(frame), frozenset([centre, *(k for _, k, _ in neighbours)]))
         if members not in seen:
             seen.add(members)
             species = (frame.species[centre], *(frame.species[k] for _, k, _ in neighbours))

@@ -78,7 +78,7 @@ class Fragments:
         basis = DenseBasis.build(mol, level.functional, level.auxbasis, level.grid_level)
         fields = []
         for k, guess in enumerate(_guess_densities(monomers, level)):
-            mf = DenseRKS(_ghosted(monomers, level, real=k), level.functional, basis)
+            mf = DenseRKS(ghosted(monomers, level, (k,)), level.functional, basis)
             mf.conv_tol, mf.conv_tol_grad = convergence
             fields.append(converge(mf, guess))
         densities = [mf.make_rdm1() for mf in fields]
@@ -133,12 +133,13 @@ def _molecule(monomers: Sequence[Monomer], level: LevelOfTheory) -> gto.Mole:
     return _build(atoms, sum(m.charge for m in monomers), level)
 
 
-def _ghosted(monomers: Sequence[Monomer], level: LevelOfTheory, real: int) -> gto.Mole:
+def ghosted(monomers: Sequence[Monomer], level: LevelOfTheory, real: Sequence[int]) -> gto.Mole:
+    """All monomers' basis functions, the nuclei and electrons of the `real` ones only."""
     atoms = []
     for index, monomer in enumerate(monomers):
-        prefix = "" if index == real else "ghost-"
+        prefix = "" if index in real else "ghost-"
         atoms += [(prefix + e, x) for e, x in zip(monomer.elements, monomer.xyz, strict=True)]
-    return _build(atoms, monomers[real].charge, level)
+    return _build(atoms, sum(monomers[k].charge for k in real), level)
 
 
 def _build(atoms: list[tuple[str, Any]], charge: int, level: LevelOfTheory) -> gto.Mole:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 
-from phyff.fit.short_range import DimerPoint, fit_short_range, is_held_out
+from phyff.fit.short_range import DimerPoint, attracting_cations, fit_short_range, is_held_out
 from phyff.model.cluster import (
     PARTS,
     Cluster,
@@ -176,6 +176,8 @@ def pair_classes(
         model.damping_alpha,
         model.dispersion_width,
         provenance={},
+        attracting=attracting_cations(model, species),
+        trial=False,
     )
     tensors = [{name: species_tensors(s, m) for name, s in known.items()} for m in (model, trial)]
     grouped: dict[tuple[str, str], list[DimerPoint]] = {}

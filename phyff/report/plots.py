@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from phyff.properties import Study, study
+from phyff.properties.committee import CommitteeSpread
 from phyff.properties.displacement import MeanSquareDisplacement
 from phyff.properties.green_kubo import CurrentSpectrum
 from phyff.properties.response import LinearResponse
@@ -67,6 +68,7 @@ def plots(result: Study) -> list[Plot]:
     """Every plot the data allows."""
     return [
         *_given(result if len(result.npt_times) > 1 else None, _density_plot),
+        *_given(result.committee, partial(_committee_plot, directory=result.run.directory)),
         *_given(result.displacements or None, _displacements_plot),
         *_given(result.collective, _collective_plot),
         *_given(result.current, _current_plot),
@@ -89,6 +91,21 @@ def _density_plot(result: Study) -> Plot:
         "density.csv",
         {"time_ps": result.npt_times, "density_g_cm3": result.npt_densities},
         partial(draw_density, result=result),
+    )
+
+
+def _committee_plot(spread: CommitteeSpread, directory: Path) -> Plot:
+    return Plot(
+        "Disagreement of the neural networks",
+        "Largest spread of the force on an atom over the committee of the neural term, stages one after the "
+        f"other; above the dotted line a molecule is uncertain. {spread.sentence(directory)}",
+        "committee-spread.csv",
+        {
+            "time_ps": spread.times,
+            "energy_spread_kJ_mol": spread.energies,
+            "force_spread_kJ_mol_nm": spread.forces,
+        },
+        partial(draw_committee, spread=spread),
     )
 
 
@@ -203,6 +220,16 @@ def draw_density(axes: Axes, result: Study) -> None:
     axes.set_ylim(low - 0.15 * (high - low), high + 0.35 * (high - low))
     axes.set_xlim(times[0], times[-1])
     axes.legend(loc="upper right")
+
+
+def draw_committee(axes: Axes, spread: CommitteeSpread) -> None:
+    """The largest spread of a force at every check, and the threshold."""
+    axes.plot(spread.times, spread.forces, color=COLOURS[0], linewidth=1.0, marker=".", markersize=4)
+    axes.axhline(spread.threshold, color="#5a646e", linestyle=":", linewidth=1.0, label="threshold")
+    axes.set_ylim(0.0, 1.15 * max(spread.threshold, float(spread.forces.max())))
+    axes.set_xlabel("time (ps)")
+    axes.set_ylabel("spread of a force (kJ/mol/nm)")
+    axes.legend(loc="lower right", fontsize=9)
 
 
 def draw_displacements(axes: Axes, curves: Sequence[MeanSquareDisplacement]) -> None:

@@ -17,10 +17,18 @@ LABELS = {e: ALL[n].atom_classes[i][CLASS_LEVEL] for n, i, e in (("water", 0, "O
 DAMPING = {"H": 4e-4, "Li": 8e-4}
 TRUTH = ShortRange(
     classes={
-        LABELS["O"]: ShortRangeClass(exchange=0.6, penetration=0.25, charge_transfer=0.2, width=1.04),
-        LABELS["H"]: ShortRangeClass(exchange=0.3, penetration=0.12, charge_transfer=0.1, width=0.97),
-        "Cl-": ShortRangeClass(exchange=0.8, penetration=0.4, charge_transfer=0.3, width=0.94),
-        "Li+": ShortRangeClass(exchange=0.25, penetration=-0.1, charge_transfer=-0.08, width=1.02),
+        LABELS["O"]: ShortRangeClass(
+            exchange=0.6, penetration=0.25, charge_transfer=0.2, width=1.04, attraction_width=0.88
+        ),
+        LABELS["H"]: ShortRangeClass(
+            exchange=0.3, penetration=0.12, charge_transfer=0.1, width=0.97, attraction_width=0.88
+        ),
+        "Cl-": ShortRangeClass(
+            exchange=0.8, penetration=0.4, charge_transfer=0.3, width=0.94, attraction_width=0.88
+        ),
+        "Li+": ShortRangeClass(
+            exchange=0.25, penetration=-0.1, charge_transfer=-0.08, width=1.02, attraction_width=0.7
+        ),
     },
     damping=2.6,
     damping_alpha=DAMPING,
@@ -77,6 +85,11 @@ def test_components_of_a_known_model_are_recovered_on_new_dimers(fitted: ShortRa
     assert dict(zip(PARTS, error / size, strict=True)) == pytest.approx(dict.fromkeys(PARTS, 0.0), abs=0.03)
 
 
+def test_how_much_farther_than_exchange_the_attraction_reaches_is_recovered(fitted: ShortRange) -> None:
+    found = {label: fitted.classes[label].attraction_width for label in TRUTH.classes}
+    assert found == pytest.approx({k: c.attraction_width for k, c in TRUTH.classes.items()}, abs=0.02)
+
+
 def test_the_width_of_the_dispersion_damping_is_recovered(points: list[DimerPoint]) -> None:
     assert fit_dispersion_width(points, ALL) == pytest.approx(TRUTH.dispersion_width, abs=0.01)
 
@@ -89,6 +102,15 @@ def test_a_bare_cation_gets_negative_factors_where_it_repels(fitted: ShortRange)
     assert all(min(getattr(c, name) for name in COMPONENTS) > 0 for c in others)
 
 
+def test_charge_transfer_of_a_cation_attracts_where_the_fit_is_told_so() -> None:
+    truth = TRUTH.classes["Li+"].model_copy(update={"charge_transfer": 0.08})
+    classes = {**TRUTH.classes, "Li+": truth}
+    points = _points(TRUTH.model_copy(update={"classes": classes}), 9, seed=1)
+    model = fit_short_range(ALL, points, TRUTH.damping, DAMPING, TRUTH.dispersion_width, {}, ["Li+"])
+    assert model.classes["Li+"].penetration < 0 < model.classes["Li+"].charge_transfer
+    assert model.classes["Li+"].attraction_width == pytest.approx(truth.attraction_width, abs=0.02)
+
+
 def test_coarser_labels_fall_back_on_means_of_the_fitted_classes(fitted: ShortRange) -> None:
     for name, species in ALL.items():
         for labels in species.atom_classes:
@@ -97,21 +119,16 @@ def test_coarser_labels_fall_back_on_means_of_the_fitted_classes(fitted: ShortRa
     assert fitted.classes["O"].exchange == pytest.approx(oxygen.exchange, rel=1e-12)
 
 
-def test_attraction_stays_behind_its_wall_whatever_the_data_ask_for(points: list[DimerPoint]) -> None:
+@pytest.mark.parametrize("name, part", [("penetration", "electrostatics"), ("charge_transfer", "induction")])
+def test_attraction_stays_behind_its_wall_whatever_the_data_ask_for(name: str, part: str) -> None:
     greedy = []
-    for point in points:
-        parts = dict(point.components)
-        parts["electrostatics"] -= 0.9 * parts["exchange"]
-        parts["induction"] -= 0.9 * parts["exchange"]
+    steep = {k: c.model_copy(update={"attraction_width": 1.0}) for k, c in TRUTH.classes.items()}
+    for point in _points(TRUTH.model_copy(update={"classes": steep}), 9, seed=1):
+        parts = {**point.components, part: point.components[part] - 0.9 * point.components["exchange"]}
         greedy.append(DimerPoint(point.names, point.xyz, parts, point.scan))
-    model = _fit(greedy)
-    limits = {
-        name: fitting.WALL_SHARES[COMPONENTS.index(name)] for name in ("penetration", "charge_transfer")
-    }
-    for name, limit in limits.items():
-        shares = [abs(getattr(c, name)) / c.exchange for c in model.classes.values()]
-        assert max(shares) <= limit + 0.02
-        assert max(shares) > limit - 0.1  # the data do push against the wall
+    limit = fitting.WALL_SHARES[COMPONENTS.index(name)]
+    shares = [abs(getattr(c, name)) / c.exchange for c in _fit(greedy).classes.values()]
+    assert limit - 0.1 < max(shares) <= limit + 0.02  # the data do push against the wall
 
 
 def test_no_two_classes_at_their_walls_attract_at_contact() -> None:
@@ -124,16 +141,17 @@ def test_derivatives_of_the_prediction_are_those_of_finite_differences(points: l
     index = {
         name: np.array([labels.index(own[CLASS_LEVEL]) for own in s.atom_classes]) for name, s in ALL.items()
     }
-    pairs = fitting._Pairs.of([fitting._row(point, tensors, index) for point in points[::7]])
-    factors = np.random.default_rng(0).normal(scale=0.2, size=(4, len(labels)))
-    values, derivatives = pairs.predict(factors)
+    rows = [fitting._row(point, ALL, tensors, index, ["Li+"]) for point in points[::7]]
+    pairs, shape = fitting._Pairs.of(rows), fitting._Shape(len(labels), (labels.index("Li+"),))
+    parameters = np.random.default_rng(0).normal(scale=0.2, size=shape.size)
+    values, derivatives = pairs.predict(parameters, shape)
     step = 1e-5
-    for c, k in np.ndindex(factors.shape):
-        shift = np.zeros_like(factors)
-        shift[c, k] = step
-        numeric = (pairs.predict(factors + shift)[0] - pairs.predict(factors - shift)[0]) / (2 * step)
+    for k in range(len(parameters)):
+        shift = np.zeros_like(parameters)
+        shift[k] = step
+        up, down = (pairs.predict(moved, shape)[0] for moved in (parameters + shift, parameters - shift))
         np.testing.assert_allclose(
-            derivatives[:, :, c, k], numeric, rtol=1e-6, atol=1e-7 * np.abs(values).max()
+            derivatives[:, :, k], (up - down) / (2 * step), rtol=1e-6, atol=1e-7 * np.abs(values).max()
         )
 
 
@@ -142,15 +160,15 @@ def test_every_third_scan_is_kept_out_of_the_trial_fit(
 ) -> None:
     seen, solve = [], fitting._solve
 
-    def watched(rows, n_classes):
+    def watched(rows, shape):
         seen.append(np.sort([row.targets[0] for row in rows]))
-        return solve(rows, n_classes)
+        return solve(rows, shape)
 
     monkeypatch.setattr(fitting, "_solve", watched)
     model = _fit(points)
     kept = [p.components["exchange"] for p in points if int(p.scan.split("#")[1]) % 3 != 2]
-    np.testing.assert_array_equal(seen[0], np.sort(kept))
-    np.testing.assert_array_equal(seen[1], np.sort([p.components["exchange"] for p in points]))
+    np.testing.assert_array_equal(seen[0], np.sort([p.components["exchange"] for p in points]))
+    np.testing.assert_array_equal(seen[1], np.sort(kept))
     held_out = model.quality["held_out_scans"]
     assert sum(report["points"] for report in held_out.values()) == len(points) - len(kept)
 

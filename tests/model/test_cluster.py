@@ -13,6 +13,7 @@ from phyff.model.cluster import (
     PARTS,
     Cluster,
     interaction_energy,
+    oscillator_energy,
     relaxed_displacements,
     short_range_energies,
 )
@@ -132,13 +133,35 @@ def test_the_short_range_is_gone_at_two_nanometres() -> None:
     assert largest(2.0) < 1e-9
 
 
-def test_a_cation_bare_inside_an_anion_is_reported_as_not_converging() -> None:
+@pytest.fixture(scope="module")
+def bare_contact() -> Cluster:
+    """A cation inside an anion, without damping."""
     undamped = ShortRange.charges_only().model_copy(update={"damping": 1e4, "damping_alpha": {}})
     anion = standin_species.species("anion", "[Cl-]", charges=(-1.0,), alpha=(5e-3,), c6=(0.0,))
     cation = standin_species.species("cation", "[Na+]", charges=(1.0,), alpha=(1e-5,), c6=(0.0,))
-    cluster = Cluster.of(
+    return Cluster.of(
         [species_tensors(anion, undamped), species_tensors(cation, undamped)],
         [torch.zeros((1, 3), dtype=torch.float64), torch.tensor([[0.03, 0.0, 0.0]], dtype=torch.float64)],
     )
+
+
+def test_a_cation_bare_inside_an_anion_is_reported_as_not_converging(bare_contact: Cluster) -> None:
     with pytest.raises(SimulationError, match="induced dipoles do not converge: two molecules .* too close"):
-        interaction_energy(cluster)
+        interaction_energy(bare_contact)
+
+
+def test_oscillators_at_rest_on_a_saddle_are_reported_as_not_converging(
+    bare_contact: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def energy(flat: torch.Tensor) -> torch.Tensor:
+        return oscillator_energy(bare_contact, flat.reshape(2, 3))
+
+    saddle = torch.tensor([-0.001429, 0.0, 0.0, -0.017486, 0.0, 0.0], dtype=torch.float64)
+    for _ in range(6):  # Newton's method
+        slope = torch.autograd.functional.jacobian(energy, saddle)
+        saddle = saddle - torch.linalg.solve(torch.autograd.functional.hessian(energy, saddle), slope)
+    assert torch.linalg.eigvalsh(torch.autograd.functional.hessian(energy, saddle))[0] < 0
+    # the iteration is chaotic here and may come to rest on it, by chance
+    monkeypatch.setattr("phyff.model.cluster._anderson", lambda history: saddle.reshape(2, 3))
+    with pytest.raises(SimulationError, match="induced dipoles do not converge"):
+        relaxed_displacements(bare_contact)

@@ -80,7 +80,7 @@ def test_the_openmm_expressions_say_what_the_torch_functions_say(r: float) -> No
     b, c6, c8, c10 = 33.0, 2e-3, 1e-4, 5e-6
     tensors = [torch.tensor(v, dtype=torch.float64) for v in (r, b, c6, c8, c10)]
     x = b * r
-    assert _evaluated(pairs.SLATER_OVERLAP, x=x, br=x) == pytest.approx(
+    assert _evaluated(pairs.slater_overlap_expression("x", "br"), x=x, br=x) == pytest.approx(
         pairs.slater_overlap(*tensors[:2]).item(), rel=1e-12
     )
     y = _evaluated(pairs.SLATER_ARGUMENT, z=x)

@@ -1,6 +1,7 @@
 """E_nn in OpenMM is that of torch in any periodic box, for several Contexts, and as boxes and atoms move."""
 
 import copy
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -175,6 +176,36 @@ def _force(names: list[str]) -> NeuralForce:
     atoms = np.arange(sum(len(k) for k in kind))
     molecule = np.repeat(np.arange(len(names)), [len(k) for k in kind])
     return NeuralForce(TERM, kinds, torch.cat(kind), atoms, molecule, periodic=True)
+
+
+@pytest.mark.parametrize("box", BOXES)
+def test_the_spread_in_a_periodic_box_is_that_of_its_members_one_by_one(box: str) -> None:
+    vectors, cells = BOXES[box]
+    names, molecules = _liquid(vectors, cells)
+    xyz = np.vstack(molecules)
+    members = [_expected(_member(TERM, k), names, xyz, vectors) for k in range(TERM.architecture.members)]
+    energies, forces = np.array([e for e, _ in members]), np.array([f for _, f in members])
+    energy, spreads = _force(names).spread(xyz, vectors)
+    assert energy == pytest.approx(energies.std(), rel=1e-9)
+    expected = np.sqrt(((forces - forces.mean(0)) ** 2).sum(-1).mean(0))
+    np.testing.assert_allclose(spreads, expected, atol=1e-9 * expected.max())
+    assert expected.max() > 1.0
+
+
+def _member(term: NeuralTerm, number: int) -> NeuralTerm:
+    """A committee of one of the members."""
+    weights = {name: w[number : number + 1] for name, w in term.weights.items()}
+    return replace(term, architecture=replace(term.architecture, members=1), weights=weights)
+
+
+def test_the_committee_of_a_force_field_is_that_of_its_atoms_in_order(box) -> None:
+    topology, _, names, xyz = box
+    energy, forces = FORCE_FIELD.committee(topology)(xyz, CUBE)
+    expected_energy, expected = _force(names).spread(xyz, CUBE)
+    assert energy == pytest.approx(expected_energy, rel=1e-4)
+    np.testing.assert_allclose(forces, expected, atol=1e-4 * expected.max())
+    with pytest.raises(InputError, match="no neural term"):
+        FORCE_FIELD.physics_only().committee(topology)
 
 
 @pytest.mark.parametrize("box", [CUBE, TRICLINIC, SMALL])

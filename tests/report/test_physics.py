@@ -92,7 +92,8 @@ def test_errors_are_those_that_the_fit_stored(library: Library, pairs: list[Pair
         for errors, kept in zip(own, stored, strict=True):
             assert errors.points == kept.attractive > 0
             found = dict(zip(COLUMNS, errors.rms, strict=True))
-            assert {part: found[part] for part in FITTED_PARTS} == pytest.approx(kept.rms, rel=1e-6)
+            # the file's factors are rounded to six digits, and near cations large terms cancel
+            assert {part: found[part] for part in FITTED_PARTS} == pytest.approx(kept.rms, rel=1e-3)
         assert seen[pair.names].points == pair.in_sample(False).points == len(pair.points)
         assert unseen[pair.names].points == pair.on_held_out(False).points == pair.held_out.sum()
 

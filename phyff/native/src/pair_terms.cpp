@@ -14,15 +14,16 @@ constexpr double kCoulomb = 138.93545764498;
 constexpr double kTwoPerRootPi = 2 * std::numbers::inv_sqrtpi;
 
 constexpr const char* kShortRange =
-    "(ax - ap - at)*(1 + x + x^2/3)*exp(-br)"
+    "ax*(1 + x + x^2/3)*exp(-br) + -(ap + at)*(1 + v + v^2/3)*exp(-bar)"
     " + (c6*decay*p6 - (c8*(1 - decay*p8) + c10*(1 - decay*p10)/r^2)/r^2)/r^6;"
     " p10 = p8 + 2.7557319223985893e-06*y^9 + 2.755731922398589e-07*y^10;"
     " p8 = p6 + 0.0001984126984126984*y^7 + 2.48015873015873e-05*y^8;"
     " p6 = 1.0*y^0 + 1.0*y^1 + 0.5*y^2 + 0.16666666666666666*y^3 + 0.041666666666666664*y^4"
     " + 0.008333333333333333*y^5 + 0.001388888888888889*y^6;"
-    " decay = exp(-y); y = z - (2*z^2 + 3*z)/(z^2 + 3*z + 3); z = min(60.0, bdr); x = min(60.0, br);"
+    " decay = exp(-y); y = z - (2*z^2 + 3*z)/(z^2 + 3*z + 3); z = min(60.0, bdr); v = min(60.0, bar);"
+    " x = min(60.0, br);"
     " ax = ax1*ax2; ap = ap1*ap2; at = at1*at2; c6 = s61*s62; c8 = s81*s82; c10 = s101*s102;"
-    " br = b1*b2*r; bdr = bd1*bd2*r";
+    " br = b1*b2*r; bar = ba1*ba2*r; bdr = bd1*bd2*r";
 
 constexpr const char* kDamping =
     "-138.93545764498*(q1*q2 - p1*p2)*(1 + 0.5*u)*exp(-u)/r; u = min(60.0, r/(w1*w2))";
@@ -89,22 +90,27 @@ INLINED Value switched(const Range& range, double r, double per_r, const Value& 
 
 struct ShortRange {
     struct Parameters {
-        double b, bd, ax, ap, at, s6, s8, s10;
+        double b, ba, bd, ax, ap, at, s6, s8, s10;
     };
     INLINED Parameters at(int block, int lane) const {
         return {c[0][block].of[lane], c[1][block].of[lane], c[2][block].of[lane], c[3][block].of[lane],
-                c[4][block].of[lane], c[5][block].of[lane], c[6][block].of[lane], c[7][block].of[lane]};
+                c[4][block].of[lane], c[5][block].of[lane], c[6][block].of[lane], c[7][block].of[lane],
+                c[8][block].of[lane]};
     }
     INLINED void take(int block, int lane) { one = at(block, lane); }
-    /// Without the bounds on br and bdr, beyond which all is below 1e-20.
+    /// Without the bounds on br, bar and bdr, beyond which all is below 1e-20.
     INLINED Value operator()(int block, int lane, double square) const {
         const Parameters other = at(block, lane);
         const double per_r = 1 / std::sqrt(square), r = square * per_r, per_square = per_r * per_r;
 
-        const double slater = one.b * other.b, x = slater * r;
-        const double amplitude = (one.ax * other.ax - one.ap * other.ap - one.at * other.at) * exp_minus(x);
-        const double overlap = amplitude * (1 + x * (1 + x * (1.0 / 3)));
-        const double overlap_push = amplitude * slater * slater * (1.0 / 3 + x * (1.0 / 3));
+        const double steep = one.b * other.b, x = steep * r;
+        const double repulsion = one.ax * other.ax * exp_minus(x);
+        const double flat = one.ba * other.ba, v = flat * r;
+        const double attraction = (one.ap * other.ap + one.at * other.at) * exp_minus(v);
+        const double overlap =
+            repulsion * (1 + x * (1 + x * (1.0 / 3))) - attraction * (1 + v * (1 + v * (1.0 / 3)));
+        const double overlap_push =
+            (repulsion * steep * steep * (1 + x) - attraction * flat * flat * (1 + v)) * (1.0 / 3);
 
         const double bd = one.bd * other.bd, z = bd * r, per_q = 1 / (3 + z * (3 + z));
         const double y = z - z * (3 + 2 * z) * per_q, y_slope = bd * (1 - 3 * per_q * (1 + z * per_q));
@@ -123,7 +129,7 @@ struct ShortRange {
         return switched(range, r, per_r,
                         {overlap + (e6 + e8 + e10) * per_r6, overlap_push + dispersion_push * per_r6});
     }
-    const Lanes* c[8];
+    const Lanes* c[9];
     Range range;
     Parameters one{};
 };
@@ -180,7 +186,7 @@ FOR_EVERY_PROCESSOR
 void add_short_range(const Pairing& pairing, int thread, bool energy_wanted, Sum& sum) {
     const Columns& c = pairing.columns;
     const ShortRange function{{c[0].data(), c[1].data(), c[2].data(), c[3].data(), c[4].data(), c[5].data(),
-                               c[6].data(), c[7].data()},
+                               c[6].data(), c[7].data(), c[8].data()},
                               pairing.range};
     add(function, pairing, thread, energy_wanted, sum);
 }
@@ -207,7 +213,7 @@ Value from_reciprocal_space(double screening, double r) {
 }
 
 bool no_amplitude(const std::vector<double>& row) {
-    for (int k = 2; k < 8; ++k)
+    for (int k = 3; k < 9; ++k)
         if (row[k] != 0) return false;
     return true;
 }
@@ -221,7 +227,7 @@ bool permanent_only(const std::vector<double>& row) { return row[0] == row[1]; }
 
 const std::vector<Term>& terms() {
     static const std::vector<Term> all = {
-        {kShortRange, {"b", "bd", "ax", "ap", "at", "s6", "s8", "s10"}, add_short_range, no_amplitude, never},
+        {kShortRange, {"b", "ba", "bd", "ax", "ap", "at", "s6", "s8", "s10"}, add_short_range, no_amplitude, never},
         {kDamping, {"q", "p", "w"}, add_damping, no_charge, permanent_only},
     };
     return all;
