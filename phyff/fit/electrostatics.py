@@ -473,6 +473,7 @@ def _charge_design(groups: Sequence[_SiteGroup], density: MonomerDensity) -> _De
     return _Design(np.array(potential).T, np.array(dipole).T, np.array(quadrupole).T)
 
 
+STRAIGHT_COSINE = float(np.cos(np.deg2rad(150.0)))
 LONE_PAIR_ELEMENTS = ("O", "F", "N", "S", "Cl")
 SiteMaker = Callable[[Molecule, int, np.ndarray, float], list[ChargeSite]]
 
@@ -517,14 +518,15 @@ def _side_pairs(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float)
 
 
 def _bisector(molecule: Molecule, atom: int, xyz: np.ndarray, distance: float) -> list[ChargeSite]:
-    """Behind (distance > 0) or in front of an atom with two neighbours."""
+    """Behind (distance > 0) or in front of an atom with two neighbours at an angle: on a straight line the
+    site would swing far out with the least bending."""
     bonded = molecule.neighbours(atom)
     if len(bonded) != 2:
         return []
-    length = float(np.linalg.norm(2 * xyz[atom] - xyz[bonded[0]] - xyz[bonded[1]]))
-    if length < 0.02:
+    first, second = (xyz[k] - xyz[atom] for k in bonded)
+    if first @ second < STRAIGHT_COSINE * np.linalg.norm(first) * np.linalg.norm(second):
         return []
-    a = distance / length
+    a = distance / float(np.linalg.norm(first + second))
     return [_average((atom, *bonded), (1 + 2 * a, -a, -a))]
 
 

@@ -85,7 +85,12 @@ class Label:
 
 @dataclass(frozen=True)
 class Sample:
-    """A label beside the physics: its energy, and its forces without dispersion where they are labelled."""
+    """A label beside the physics: its energy, and its forces without dispersion where they are labelled.
+
+    Only net forces and torques of molecules are compared. The rest of an interaction force bends and
+    stretches molecules, mostly because their own charges and polarizabilities change with their shape, which
+    a correction that vanishes for a molecule alone is not to learn.
+    """
 
     label: Label
     physics: float
@@ -248,7 +253,8 @@ def errors_by_class(
     """Root mean square errors of physics and of the hybrid, by pair of species, number of molecules, and ALL.
 
     "rms" is over labels with a total below zero, kJ/mol; "weighted_rms" over all, weighted as in the
-    training; "force_rms" of an atom's force, kJ/mol/nm; "spread" the committee's mean standard deviation.
+    training; "force_rms" of an atom's share of net force and torque, kJ/mol/nm; "spread" the committee's mean
+    standard deviation.
     """
     if not samples:
         return {}
@@ -260,7 +266,7 @@ def errors_by_class(
     }
     weights, attractive = data.weights.numpy(), np.array([s.label.total < 0.0 for s in samples])
     spread = energies.std(0, correction=0).numpy()
-    forces = data.network_forces(term).detach().mean(0)
+    forces = data.rigid_forces(term).detach().mean(0)
     rows = {}
     for name, own in sorted(_classes(samples).items()):
         mask = np.zeros(len(samples), dtype=bool)
@@ -285,8 +291,8 @@ class Judgement:
     Attributes:
         clusters: how many.
         energy_error: root mean square of the hybrid's; energy_spread: mean of the committee's.
-        force_error: root mean square of an atom's, NaN without labelled forces; force_spread: mean of the
-            largest of each cluster.
+        force_error: root mean square of an atom's share of net force and torque, NaN without labelled forces;
+            force_spread: mean of the largest of each cluster, of whole forces.
     """
 
     clusters: int
@@ -300,7 +306,7 @@ def judged(term: NeuralTerm, samples: Sequence[Sample], tensors: Mapping[str, Sp
     """Errors and spreads of the hybrid on samples, at least one."""
     found = [predict(term, cluster_of(s.label, tensors)) for s in samples]
     forces = [
-        np.linalg.norm(s.label.forces - s.physics_forces - p.forces.numpy(), axis=1)
+        np.linalg.norm(rigid_part(s.label.forces - s.physics_forces - p.forces.numpy(), s.label), axis=1)
         for s, p in zip(samples, found, strict=True)
         if s.label.forces is not None and s.physics_forces is not None
     ]
@@ -391,6 +397,31 @@ def with_physics(labels: Sequence[Label], tensors: Mapping[str, SpeciesTensors])
     return found
 
 
+def rigid_motions(xyz: np.ndarray) -> np.ndarray:
+    """(n, 3, 6) orthonormal translations and rotations of a molecule at xyz (n, 3); zeros for those that an
+    atom or a rod lacks."""
+    arms = xyz - xyz.mean(axis=0)
+    moves = [np.tile(axis, (len(xyz), 1)) for axis in np.eye(3)] + [
+        np.cross(axis, arms) for axis in np.eye(3)
+    ]
+    basis, sizes, _ = np.linalg.svd(np.stack([move.ravel() for move in moves], axis=1), full_matrices=False)
+    found = np.zeros((3 * len(xyz), 6))
+    found[:, : basis.shape[1]] = basis * (sizes > 1e-9 * sizes[0])
+    return found.reshape(len(xyz), 3, 6)
+
+
+def rigid_part(forces: np.ndarray, label: Label) -> np.ndarray:
+    """(A, 3) of forces (A, 3) on a label's atoms: net force and torque of each molecule, spread over its
+    atoms so that nothing bends or stretches it."""
+    parts, start = [], 0
+    for xyz in label.xyz:
+        motions = rigid_motions(xyz)
+        shares = np.einsum("ax,axk->k", forces[start : start + len(xyz)], motions)
+        parts.append(motions @ shares)
+        start += len(xyz)
+    return np.concatenate(parts)
+
+
 def cluster_of(label: Label, tensors: Mapping[str, SpeciesTensors]) -> Cluster:
     """The monomers put together."""
     return Cluster.of([tensors[n] for n in label.names], [torch.tensor(x) for x in label.xyz])
@@ -402,15 +433,18 @@ class Data:
 
     Attributes:
         kinds, kind: of all species, and (A,) of every atom. owner: (A,) sample of each atom.
+        molecule: (A,) number of each atom's molecule; motions: (A, 3, 6), see rigid_motions.
         sums: what the atoms see. targets, weights: (S,).
         pairs, vectors, pair_owner: (2, P), (P, 3), (P,) of the samples with forces only.
-        forces, force_weights: (A, 3) and (A,), zero weight where there are none.
+        forces, force_weights: (A, 3) of rigid molecules and (A,), zero weight where there are none.
         source: (S,) number of the source a sample comes from.
     """
 
     kinds: AtomKinds
     kind: Tensor
     owner: Tensor
+    molecule: Tensor
+    motions: Tensor
     sums: NeighbourSums
     targets: Tensor
     weights: Tensor
@@ -455,6 +489,8 @@ class Data:
             kinds=kinds,
             kind=kind,
             owner=torch.repeat_interleave(torch.tensor(sizes)),
+            molecule=torch.repeat_interleave(torch.tensor([len(x) for s in samples for x in s.label.xyz])),
+            motions=torch.tensor(np.concatenate([rigid_motions(x) for s in samples for x in s.label.xyz])),
             sums=neighbour_sums(variant, kinds, kind, all_pairs, all_vectors),
             targets=torch.tensor(
                 [s.residual if baseline else s.label.total for s in samples], dtype=torch.float64
@@ -479,6 +515,8 @@ class Data:
             self,
             kind=self.kind[atoms],
             owner=number[self.owner[atoms]],
+            molecule=torch.unique(self.molecule[atoms], return_inverse=True)[1],
+            motions=self.motions[atoms],
             sums=NeighbourSums(*(None if m is None else m[atoms] for m in moments)),  # type: ignore[arg-type]
             targets=self.targets[chosen],
             weights=self.weights[chosen],
@@ -501,6 +539,14 @@ class Data:
         energies = atomic_energies(term, self.kinds, self.kind, sums).sum(1)
         return member_forces(energies, self.pairs, vectors, len(self.kind), create_graph)
 
+    def rigid_forces(self, term: NeuralTerm, create_graph: bool = False) -> Tensor:
+        """(members, A, 3) the part of them that moves molecules as wholes, see rigid_part."""
+        forces = self.network_forces(term, create_graph)
+        shares = torch.einsum("max,axk->mak", forces, self.motions)
+        of_molecules = shares.new_zeros((len(shares), int(self.molecule.max()) + 1, 6))
+        of_molecules = of_molecules.index_add(1, self.molecule, shares)
+        return torch.einsum("axk,mak->max", self.motions, of_molecules[:, self.molecule])
+
 
 def energy_weight(label: Label, tensors: Mapping[str, SpeciesTensors]) -> float:
     """One over the error that is tolerated; contacts of high energy count less and less."""
@@ -512,12 +558,13 @@ def energy_weight(label: Label, tensors: Mapping[str, SpeciesTensors]) -> float:
 
 def _force_target(sample: Sample, size: int, baseline: bool) -> tuple[Tensor, Tensor]:
     """(n, 3) forces the network should give and (n,) weights."""
-    label = sample.label.forces
-    if label is None or sample.physics_forces is None:
+    if sample.label.forces is None or sample.physics_forces is None:
         return torch.zeros((size, 3), dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
+    label = rigid_part(sample.label.forces, sample.label)
+    physics = rigid_part(sample.physics_forces, sample.label)
     soften = SOFT_ENERGY / max(SOFT_ENERGY, sample.label.total)
     weight = soften / (FORCE_FLOOR + FORCE_RELATIVE * np.linalg.norm(label, axis=1))
-    return torch.tensor(label - sample.physics_forces if baseline else label), torch.tensor(weight)
+    return torch.tensor(label - physics if baseline else label), torch.tensor(weight)
 
 
 def train_committee(
@@ -579,7 +626,7 @@ def _loss(
     loss = (counts * errors).sum(1) / counts.sum(1).clamp(min=1.0)
     if data.force_weights.any():
         of_atoms = counts[:, data.owner] * (data.force_weights > 0)
-        misses = data.network_forces(term, create_graph) - data.forces
+        misses = data.rigid_forces(term, create_graph) - data.forces
         squares = _robust(torch.sqrt((misses**2).sum(-1) + TINY) * data.force_weights)
         loss = loss + schedule.force_weight * (of_atoms * squares).sum(1) / of_atoms.sum(1).clamp(min=1.0)
     return loss

@@ -25,6 +25,8 @@ from phyff.fit.neural import (
     load_clusters,
     load_labels,
     make_neural,
+    rigid_motions,
+    rigid_part,
     split_of,
     train_committee,
     with_physics,
@@ -150,6 +152,35 @@ def test_the_energies_of_the_batch_are_those_of_the_clusters(samples, trained) -
         [p.forces * (s.label.forces is not None) for p, s in zip(expected, some, strict=True)]
     )
     torch.testing.assert_close(found.network_forces(trained).mean(0), labelled, atol=1e-9, rtol=1e-7)
+
+
+def test_net_forces_and_torques_are_all_that_a_training_sees_of_forces(samples, trained) -> None:
+    sample = next(s for s in samples if s.label.forces is not None)
+    forces = np.random.default_rng(3).normal(size=sample.label.forces.shape)
+    rigid, start = rigid_part(forces, sample.label), 0
+    for xyz in sample.label.xyz:
+        own = slice(start, start + len(xyz))
+        np.testing.assert_allclose(rigid[own].sum(0), forces[own].sum(0), atol=1e-12)
+        torques = [np.cross(xyz - xyz.mean(0), f[own]).sum(0) for f in (rigid, forces)]
+        np.testing.assert_allclose(*torques, atol=1e-12)
+        start += len(xyz)
+    np.testing.assert_allclose(rigid_part(rigid, sample.label), rigid, atol=1e-12)
+    inner = forces - rigid
+    strained = replace(sample, label=replace(sample.label, forces=sample.label.forces + 1e3 * inner))
+    plain, altered = (Data.of([s], TENSORS, "radial") for s in (sample, strained))
+    torch.testing.assert_close(altered.forces, plain.forces, atol=1e-8, rtol=0.0)
+    network = predict(trained, cluster_of(sample.label, TENSORS)).forces.numpy()
+    np.testing.assert_allclose(
+        plain.rigid_forces(trained).mean(0).detach().numpy(), rigid_part(network, sample.label), atol=1e-9
+    )
+
+
+def test_rigid_motions_of_an_atom_and_of_a_rod_are_only_those_they_have() -> None:
+    counts = [
+        np.linalg.matrix_rank(rigid_motions(np.array(xyz)).reshape(-1, 6), tol=1e-6)
+        for xyz in ([[0.1, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.1]], ALL["water"].xyz)
+    ]
+    assert counts == [3, 5, 6]
 
 
 def test_high_contacts_count_less_and_bare_cations_are_given_more_room(samples) -> None:
