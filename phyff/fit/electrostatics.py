@@ -474,6 +474,7 @@ def _charge_design(groups: Sequence[_SiteGroup], density: MonomerDensity) -> _De
 
 
 STRAIGHT_COSINE = float(np.cos(np.deg2rad(150.0)))
+"""Two bonds at a wider angle count as a straight line."""
 LONE_PAIR_ELEMENTS = ("O", "F", "N", "S", "Cl")
 SiteMaker = Callable[[Molecule, int, np.ndarray, float], list[ChargeSite]]
 

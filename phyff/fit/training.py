@@ -11,7 +11,7 @@ import numpy as np
 
 from phyff.errors import FitError
 from phyff.fit.multipole import cation_sizes
-from phyff.fit.short_range import DimerPoint, fit_dispersion_width, fit_short_range
+from phyff.fit.short_range import DimerPoint, fit_dispersion_width, fit_short_range, is_bare_cation
 from phyff.fit.species import fit_nonbonded, with_valence
 from phyff.model.parameters import START_DAMPING, ShortRange
 from phyff.qm.dimers import Partner, approach_job_of, scan_jobs
@@ -136,9 +136,7 @@ def train(
         "date": datetime.now(UTC).date().isoformat(),
         "pairs": sorted({" + ".join(p.names) for p in points}),
     }
-    cations = sorted(
-        {p for point in points for p in point.names if species[p].charge > 0 and species[p].n_atoms == 1}
-    )
+    cations = sorted({p for point in points for p in point.names if is_bare_cation(species[p])})
     width = fit_dispersion_width(points, species)
     say(f"dispersion damping: {width:.3f} of the MBIS exponents")
     alphas: dict[str, float] = {}

@@ -67,15 +67,19 @@ def test_no_site_swings_out_when_its_molecule_bends(name: str) -> None:
     assert all(max(np.abs(site.weights)) < 2.5 for site in averages)
 
 
+EIGENVALUE_MISSES = {"AN": 0.055}
+"""Species beyond the bar of 0.03 in the `multipole` engine: its steep damping couples
+a rod's atoms too little."""
+
+
 @every_species
 def test_the_polarizability_has_the_quantum_trace_and_eigenvalues(name: str) -> None:
     species = SPECIES[name]
     _, record = _record_at("polarizability", species, species.xyz)
     expected = np.array(record["polarizability_bohr3"]) * BOHR_NM**3
-    # AMOEBA's steep damping couples the atoms of a rod too little: acetonitrile is 5 % off along its axis.
     for own, screening, tolerance in (
         (species.polarizability, exponential, 0.03),
-        (species.multipole_polarizability, amoeba, 0.055),
+        (species.multipole_polarizability, amoeba, EIGENVALUE_MISSES.get(name, 0.03)),
     ):
         tensor = molecular_tensor(species.xyz, np.array(own.alpha), own.thole, screening)
         assert np.trace(tensor) == pytest.approx(np.trace(expected), rel=0.01)
