@@ -662,7 +662,8 @@ def _show_pair(name: str, partner: str) -> None:
     _print_table("Attractive dimers: rms error, held-out scans (all scans)", *error_table(pairs, True))
     _print_table("All dimers: rms error, held-out scans (all scans)", *error_table(pairs, False))
     _print_table("Correlation of component errors", *correlation_table(pairs))
-    _print_table("Model / quantum chemistry", *point_table(pairs[0]))
+    for pair in pairs:
+        _print_table(f"{pair.title}: model / quantum chemistry", *point_table(pair))
 
 
 def _library_file(name: str) -> Path:

@@ -20,7 +20,7 @@ SHORT_RANGE = ShortRange(
     },
     damping=2.6,
     damping_alpha={"H": 4e-4, "Li": 8e-4},
-    dispersion_width=0.8,
+    dispersion_widths={"*": 0.8, "H": 0.7},
 )
 
 

@@ -25,8 +25,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from phyff.errors import FitError
-from phyff.fit.short_range import CATION_EASE, SOFT_ENERGY, is_held_out
-from phyff.fit.training import load_points
+from phyff.fit.short_range import CATION_EASE, IN_LIQUIDS, SOFT_ENERGY, is_held_out, pair_title
+from phyff.fit.training import load_dimers
 from phyff.model.cluster import Cluster, interaction_energy
 from phyff.model.neural import (
     CUTOFF,
@@ -138,9 +138,6 @@ def make_neural(
     """
     model, species = load_library(folder)
     labels = load_labels(folder / "records", species)
-    liquid = load_clusters(
-        folder / "records" / "liquid_dimer", species, lambda spec: [spec["first"], spec["second"]]
-    )
     used = sorted({name for label in labels for name in label.names})
     tensors = {name: species_tensors(species[name], model) for name in used}
     say(f"physics of {len(labels)} labels")
@@ -172,7 +169,6 @@ def make_neural(
         "schedule": asdict(schedule),
         "labels": {split: len(own) for split, own in parts.items()},
         "errors": {split: errors_by_class(term, own, tensors) for split, own in parts.items()},
-        "liquid_dimers": errors_by_class(term, with_physics(liquid, tensors), tensors),
     }
     metadata = {
         **term.metadata,
@@ -324,7 +320,8 @@ def _classes(samples: Sequence[Sample]) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     for k, sample in enumerate(samples):
         names = sample.label.names
-        own = " + ".join(sorted(names)) if len(names) == 2 else f"{len(names)} molecules"
+        pair = pair_title(sorted(names), IN_LIQUIDS in sample.label.source)
+        own = pair if len(names) == 2 else f"{len(names)} molecules"
         for label in (own, ALL):
             found.setdefault(label, []).append(k)
     return found
@@ -336,27 +333,19 @@ def _rms(errors: np.ndarray) -> float:
 
 def load_labels(root: Path, species: Mapping[str, SpeciesParameters]) -> list[Label]:
     """Dimers of the training set and labelled clusters in the record folder `root`, in a fixed order."""
-    dimers = [
-        Label(p.names, p.xyz, p.components["total"], p.scan) for p in load_points(root / "dimer", species)
-    ]
-    return dimers + load_clusters(root / clusters.KIND, species, lambda spec: spec["monomers"])
+    dimers = [Label(p.names, p.xyz, p.components["total"], p.scan) for p in load_dimers(root, species)]
+    return dimers + load_clusters(root / clusters.KIND, species)
 
 
-def load_clusters(
-    folder: Path,
-    species: Mapping[str, SpeciesParameters],
-    monomers_of: Callable[[dict[str, Any]], list[dict[str, Any]]],
-) -> list[Label]:
-    """Cluster records in `folder` (files *.json) whose species are all known. A record without a source, of
-    the liquid dimers that no fit sees, is its own."""
+def load_clusters(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[Label]:
+    """Cluster records in `folder` (files *.json) whose species are all known."""
     names = {s.mapped_smiles: s.name for s in species.values()}
     found = []
-    for number, path in enumerate(sorted(folder.glob("*.json"))):
+    for path in sorted(folder.glob("*.json")):
         content = read_record(path)
-        monomers, record = monomers_of(content["spec"]), content["record"]
+        monomers = content["spec"]["monomers"]
         if all(m["smiles"] in names for m in monomers):
-            source = content["spec"].get("source", f"{folder.name}#{number}")
-            found.append(label_of(monomers, record, source, names))
+            found.append(label_of(monomers, content["record"], content["spec"]["source"], names))
     return found
 
 

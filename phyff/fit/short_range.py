@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import least_squares, minimize_scalar
+from scipy.optimize import least_squares
 
 from phyff.errors import FitError
 from phyff.model.cluster import (
@@ -30,7 +30,6 @@ from phyff.model.cluster import (
 from phyff.model.pairs import COMPONENTS, MAX_ARGUMENT
 from phyff.model.parameters import (
     FALLBACK,
-    START_DAMPING,
     ShortRange,
     ShortRangeClass,
     SpeciesTensors,
@@ -69,6 +68,10 @@ the point charges overshoot electrostatics and, unless their damping is strong, 
 induction, so both corrections repel there."""
 
 
+IN_LIQUIDS = " in liquids"
+"""What the scan of a dimer is named after its pair when the dimer was cut from a liquid."""
+
+
 @dataclass(frozen=True)
 class DimerPoint:
     """One decomposed dimer: species names, positions (n, 3) nm, components in kJ/mol, and its scan."""
@@ -77,6 +80,21 @@ class DimerPoint:
     xyz: tuple[np.ndarray, np.ndarray]
     components: Mapping[str, float]
     scan: str
+
+    @property
+    def in_liquids(self) -> bool:
+        """Whether it is a pair of neighbours in a liquid and no step of a scan."""
+        return IN_LIQUIDS in self.scan
+
+    @property
+    def pair(self) -> str:
+        """Under which errors are summed: neighbours in liquids apart from scans."""
+        return pair_title(self.names, self.in_liquids)
+
+
+def pair_title(names: Sequence[str], in_liquids: bool) -> str:
+    """Two species, and whether dimers of a liquid or of scans are meant."""
+    return " + ".join(names) + (IN_LIQUIDS if in_liquids else "")
 
 
 @dataclass(frozen=True)
@@ -102,7 +120,7 @@ def fit_short_range(
     points: Sequence[DimerPoint],
     damping: float,
     damping_alpha: Mapping[str, float],
-    dispersion_width: float,
+    dispersion_widths: Mapping[str, float],
     provenance: Mapping[str, Any],
     attracting: Collection[str] = (),
     trial: bool = True,
@@ -117,7 +135,7 @@ def fit_short_range(
     if not points:
         raise FitError("The short-range fit has no dimer data; run 'phyff train' first.")
     labels = sorted({s.atom_classes[i][CLASS_LEVEL] for s in species.values() for i in range(s.n_atoms)})
-    unit = _blank(labels, damping, damping_alpha, dispersion_width)
+    unit = _blank(labels, damping, damping_alpha, dispersion_widths)
     tensors = {name: species_tensors(s, unit) for name, s in species.items()}
     index = {
         name: np.array([labels.index(s.atom_classes[i][CLASS_LEVEL]) for i in range(s.n_atoms)])
@@ -146,9 +164,9 @@ def fit_short_range(
         signs[:, index[name]] = _signs(s, attracting)[:, None]
     classes = {
         label: ShortRangeClass(
-            **{name: _six_digits(signs[c, k] * np.exp(final[c, k])) for c, name in enumerate(COMPONENTS)},
-            width=_six_digits(np.exp(final[3, k])),
-            attraction_width=_six_digits(np.exp(attraction[k])),
+            **{name: six_digits(signs[c, k] * np.exp(final[c, k])) for c, name in enumerate(COMPONENTS)},
+            width=six_digits(np.exp(final[3, k])),
+            attraction_width=six_digits(np.exp(attraction[k])),
             points=counts[k],
         )
         for k, label in enumerate(labels)
@@ -160,28 +178,10 @@ def fit_short_range(
         classes=classes,
         damping=damping,
         damping_alpha=dict(damping_alpha),
-        dispersion_width=dispersion_width,
+        dispersion_widths=dict(dispersion_widths),
         quality=quality,
         provenance=dict(provenance),
     )
-
-
-def fit_dispersion_width(points: Sequence[DimerPoint], species: Mapping[str, SpeciesParameters]) -> float:
-    """Factor on the MBIS exponents in the damping of dispersion that suits the dimers' dispersion best."""
-
-    def error(width: float) -> float:
-        model = _blank([], START_DAMPING, {}, width)
-        tensors = {name: species_tensors(s, model) for name, s in species.items()}
-        total = 0.0
-        for point in points:
-            cluster = _cluster(point, tensors)
-            miss = float(dispersion_energy(cluster)) - point.components["dispersion"]
-            scale = FLOOR + RELATIVE * abs(point.components["dispersion"])
-            total += (_softening(point) * miss / scale) ** 2
-        return total
-
-    found = minimize_scalar(error, bounds=(0.4, 1.2), method="bounded", options={"xatol": 1e-3})
-    return _six_digits(found.x)
 
 
 def residual_targets(point: DimerPoint, tensors: Mapping[str, SpeciesTensors]) -> dict[str, float]:
@@ -204,19 +204,23 @@ def _total(point: DimerPoint) -> float:
     return sum(point.components[name] for name in PARTS)
 
 
-def _softening(point: DimerPoint) -> float:
+def softening(point: DimerPoint) -> float:
+    """Weight of a dimer in the fits: one, and less above SOFT_ENERGY."""
     return SOFT_ENERGY / max(SOFT_ENERGY, _total(point))
 
 
 def _blank(
-    labels: Sequence[str], damping: float, damping_alpha: Mapping[str, float], dispersion_width: float = 1.0
+    labels: Sequence[str],
+    damping: float,
+    damping_alpha: Mapping[str, float],
+    dispersion_widths: Mapping[str, float],
 ) -> ShortRange:
     one = ShortRangeClass(exchange=1.0, penetration=1.0, charge_transfer=1.0)
     return ShortRange(
         classes={label: one for label in [*labels, FALLBACK]},
         damping=damping,
         damping_alpha=dict(damping_alpha),
-        dispersion_width=dispersion_width,
+        dispersion_widths=dict(dispersion_widths),
     )
 
 
@@ -232,7 +236,7 @@ def _row(
     r = np.linalg.norm(point.xyz[0][:, None] - point.xyz[1][None], axis=2)
     residual = residual_targets(point, tensors)
     targets = np.array([SIGNS[name] * residual[name] for name in COMPONENTS])
-    soften = _softening(point)
+    soften = softening(point)
     ease = CATION_EASE if any(is_bare_cation(species[n]) for n in point.names) else 1.0
     signs = np.prod([_signs(species[n], attracting) for n in point.names], axis=0)
     scale = np.array([ease * FLOOR + RELATIVE * abs(point.components[TARGETS[name]]) for name in COMPONENTS])
@@ -398,7 +402,7 @@ def _solve(rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
     return least_squares(residuals, inside, jacobian, bounds=(least, most), loss="soft_l1").x
 
 
-def _six_digits(value: float) -> float:
+def six_digits(value: float) -> float:
     """The value as the model's file keeps it: rounding of the last bits would make it another model."""
     return float(f"{value:.6g}")
 
@@ -438,14 +442,14 @@ def _report(
     for point, row, own in zip(points, rows, predicted, strict=True):
         signed = np.array([SIGNS[name] for name in COMPONENTS]) * (own - row.targets)
         total = _total(point)
-        errors.setdefault(" + ".join(point.names), []).append((total < 0, signed))
+        errors.setdefault(point.pair, []).append((total < 0, signed))
     report = {}
     for pair, values in errors.items():
         bound = np.array([e for inside, e in values if inside])
         report[pair] = {"points": float(len(values)), "bound_points": float(len(bound))}
         if len(bound):
             for c, name in enumerate(("exchange", "electrostatics", "induction")):
-                report[pair][f"{name}_rms"] = _six_digits(np.sqrt(np.mean(bound[:, c] ** 2)))
+                report[pair][f"{name}_rms"] = six_digits(np.sqrt(np.mean(bound[:, c] ** 2)))
     return report
 
 
@@ -466,7 +470,7 @@ def _mean(classes: Sequence[ShortRangeClass]) -> ShortRangeClass:
     weights = np.array([max(c.points, 1) for c in classes], dtype=float)
 
     def mean(name: str) -> float:
-        return _six_digits(np.exp(np.average(np.log([getattr(c, name) for c in classes]), weights=weights)))
+        return six_digits(np.exp(np.average(np.log([getattr(c, name) for c in classes]), weights=weights)))
 
     return ShortRangeClass(
         exchange=mean("exchange"),

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from phyff.errors import FitError
+from phyff.fit.dispersion import fit_dispersion_widths
 from phyff.fit.multipole import cation_sizes
-from phyff.fit.short_range import DimerPoint, fit_dispersion_width, fit_short_range, is_bare_cation
+from phyff.fit.short_range import IN_LIQUIDS, DimerPoint, fit_short_range, is_bare_cation
 from phyff.fit.species import fit_nonbonded, with_valence
 from phyff.model.parameters import START_DAMPING, ShortRange
 from phyff.qm.dimers import Partner, approach_job_of, scan_jobs
@@ -29,6 +30,8 @@ LIBRARY = (*CORE, "TFSI-", "FSI-", "BF4-", "Na+", "K+", "PC", "FEC", "GBL", "MA"
 """Species whose files come with the package."""
 SCANNED_CONFORMERS, SCANNED_WINDOW = 2, 15.0
 """How many conformers of a species the scans use, and up to what energy (kJ/mol)."""
+LIQUID_DIMER = "liquid_dimer"
+"""Kind of the records of neighbours cut from liquids (benchmarks/liquid_dimers.py makes them)."""
 SCAN_ORDER = ((0, 2), (7, 8), (4,), (1,), (5,), (3,), (6,))
 """Scans run in these rounds over all pairs, so that an interrupted run leaves an even set."""
 CATION_DAMPING_ALPHAS = (2.8e-5, 4e-4, 1.2e-3, 1.7e-3, 2.3e-3, 3e-3, 4e-3)
@@ -56,7 +59,7 @@ def make_library(
     if not fit_only:
         run_dimers([species[name] for name in CORE], level, store, workers)
     core = {name: species[name] for name in CORE}
-    model = train(load_points(store.root / "dimer", core), core, level, say)
+    model = train(load_dimers(store.root, core), core, level, say)
     for name, own in data.items():
         fitted = with_valence(species[name], own, model) if own.molecule.n_atoms > 1 else species[name]
         fitted.save(folder / f"{name}.json")
@@ -93,8 +96,19 @@ def run_dimers(
         run_jobs(jobs, store, workers, f"dimers, round {number} of {len(SCAN_ORDER)}")
 
 
+def load_dimers(records: Path, species: Mapping[str, SpeciesParameters]) -> list[DimerPoint]:
+    """The decomposed dimers whose two species are known in a folder of records: scans, then neighbours in
+    liquids.
+
+    Raises:
+        StoreError: a record is damaged.
+    """
+    return [point for kind in ("dimer", LIQUID_DIMER) for point in load_points(records / kind, species)]
+
+
 def load_points(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[DimerPoint]:
-    """Every dimer record in `folder` (files *.json) whose two species are known, in a fixed order.
+    """Every dimer record in `folder` (files *.json) whose two species are known, in a fixed order. One that
+    is no step of a scan was cut from a liquid; its key serves as the scan's number.
 
     Raises:
         StoreError: a record is damaged.
@@ -111,9 +125,8 @@ def load_points(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[
             components = {
                 k: record[k] for k in ("electrostatics", "exchange", "induction", "dispersion", "total")
             }
-            points.append(
-                DimerPoint(pair, (xyz[0], xyz[1]), components, f"{pair[0]}+{pair[1]}#{spec['scan']}")
-            )
+            scan = f"#{spec['scan']}" if "scan" in spec else f"{IN_LIQUIDS}#{int(path.stem[:6], 16)}"
+            points.append(DimerPoint(pair, (xyz[0], xyz[1]), components, "+".join(pair) + scan))
     return points
 
 
@@ -134,11 +147,15 @@ def train(
         "level_of_theory": level.to_dict(),
         "command": "phyff train",
         "date": datetime.now(UTC).date().isoformat(),
-        "pairs": sorted({" + ".join(p.names) for p in points}),
+        "pairs": sorted({p.pair for p in points}),
     }
     cations = sorted({p for point in points for p in point.names if is_bare_cation(species[p])})
-    width = fit_dispersion_width(points, species)
-    say(f"dispersion damping: {width:.3f} of the MBIS exponents")
+    widths = fit_dispersion_widths(points, species)
+    say(
+        "dispersion damping: "
+        + ", ".join(f"{e} {w:.3f}" for e, w in widths.items())
+        + " of the MBIS exponents"
+    )
     alphas: dict[str, float] = {}
     attracting: list[str] = []
     for cation in cations:
@@ -150,7 +167,7 @@ def train(
         for attracts, alpha in product((False, True), CATION_DAMPING_ALPHAS):
             sizes = {**alphas, species[cation].elements[0]: alpha}
             also = [cation] if attracts else []
-            model = fit_short_range(known, own, START_DAMPING, sizes, width, provenance, also, trial=False)
+            model = fit_short_range(known, own, START_DAMPING, sizes, widths, provenance, also, trial=False)
             errors[alpha, attracts] = _induction_error(model)
             say(
                 f"{cation}: damping size {alpha * 1e3:.3f} A^3, charge transfer that "
@@ -159,7 +176,7 @@ def train(
         best, attracts = min(errors, key=lambda choice: errors[choice])
         alphas[species[cation].elements[0]] = best
         attracting += [cation] if attracts else []
-    model = fit_short_range(species, points, START_DAMPING, alphas, width, provenance, attracting)
+    model = fit_short_range(species, points, START_DAMPING, alphas, widths, provenance, attracting)
     return model.model_copy(update={"multipole_damping_alpha": cation_sizes(points, species, model)})
 
 

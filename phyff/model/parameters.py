@@ -61,8 +61,8 @@ class ShortRange(BaseModel):
     """nm^3 in that formula for classes whose own polarizability does not set it (bare cations)."""
     multipole_damping_alpha: dict[str, float] = {}
     """The same for the damping of the `multipole` engine, where it differs."""
-    dispersion_width: float = 1.0
-    """Factor on the MBIS exponents in the damping of dispersion, one number for all classes."""
+    dispersion_widths: dict[str, float] = {}
+    """Factors on the MBIS exponents in the damping of dispersion by element; FALLBACK names the others'."""
     quality: dict[str, Any] = {}
     provenance: dict[str, Any] = {}
 
@@ -192,6 +192,8 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
     b = _column(species.slater.exponents) * _column([c.width for c in classes])
     overlap = _column(species.slater.populations) * b**1.5
     factors = torch.stack([_column([getattr(c, component) for c in classes]) for component in COMPONENTS])
+    shared = short_range.dispersion_widths.get(FALLBACK, 1.0)
+    dispersion = [short_range.dispersion_widths.get(element, shared) for element in species.elements]
     sites = species.drude_charges.sites
     distances = torch.tensor(species.molecule.distance_matrix())
     return SpeciesTensors(
@@ -207,7 +209,7 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
         widths=_damping_sizes(species, alpha, short_range, {}) / short_range.damping**0.5,
         exponents=torch.sqrt(b),
         attraction_exponents=torch.sqrt(b * _column([c.attraction_width for c in classes])),
-        damping_exponents=torch.sqrt(short_range.dispersion_width * _column(species.slater.exponents)),
+        damping_exponents=torch.sqrt(_column(dispersion) * _column(species.slater.exponents)),
         amplitudes=factors * overlap,
         c6=torch.sqrt(_column(species.dispersion.c6)),
         c8=torch.sqrt(_column(species.dispersion.c8)),

@@ -13,7 +13,14 @@ import numpy as np
 import torch
 from scipy.spatial.distance import cdist
 
-from phyff.fit.short_range import DimerPoint, attracting_cations, fit_short_range, is_held_out
+from phyff.fit.short_range import (
+    IN_LIQUIDS,
+    DimerPoint,
+    attracting_cations,
+    fit_short_range,
+    is_held_out,
+    pair_title,
+)
 from phyff.model.cluster import (
     PARTS,
     Cluster,
@@ -109,10 +116,11 @@ class StoredErrors:
 
 @dataclass(frozen=True)
 class PairClass:
-    """All decomposed dimers of two species, and what the model gives for them.
+    """All decomposed dimers of two species in scans, or in liquids, and what the model gives for them.
 
     Attributes:
         names: as `pair_of` orders them; a point may name them the other way round.
+        in_liquids: whether the points are neighbours in liquids; each is a scan of its own then.
         kind: "neutral", "ion with neutral", "ion pair" or "like charges".
         quantum, library, trial: (n, 5) kJ/mol in the order of COLUMNS: quantum chemistry, the library's
             model, and the trial fit that has not seen the held-out scans.
@@ -120,12 +128,18 @@ class PairClass:
     """
 
     names: tuple[str, str]
+    in_liquids: bool
     kind: str
     points: tuple[DimerPoint, ...]
     quantum: np.ndarray
     library: np.ndarray
     trial: np.ndarray
     held_out: np.ndarray
+
+    @property
+    def title(self) -> str:
+        """As tables call it."""
+        return pair_title(self.names, self.in_liquids)
 
     def in_sample(self, attractive: bool) -> Errors:
         """The library's errors; attractive: of dimers with a total below zero only."""
@@ -163,7 +177,8 @@ def pair_classes(
     points: Sequence[DimerPoint],
     only: tuple[str, str] | None = None,
 ) -> list[PairClass]:
-    """Every pair of species that has dimers, cations before neutral molecules before anions.
+    """Every pair of species that has dimers, cations before neutral molecules before anions; scans before
+    neighbours in liquids.
 
     only: the pair to judge, in any order; without it all. Raises FitError when there are no points, or none
     that is not held out.
@@ -174,22 +189,25 @@ def pair_classes(
         [point for point in points if not is_held_out(point.scan)],
         model.damping,
         model.damping_alpha,
-        model.dispersion_width,
+        model.dispersion_widths,
         provenance={},
         attracting=attracting_cations(model, species),
         trial=False,
     )
     tensors = [{name: species_tensors(s, m) for name, s in known.items()} for m in (model, trial)]
-    grouped: dict[tuple[str, str], list[DimerPoint]] = {}
+    grouped: dict[tuple[tuple[str, str], bool], list[DimerPoint]] = {}
     for point in points:
         if only is None or sorted(only) == sorted(point.names):
-            grouped.setdefault(pair_of(point.names, known), []).append(point)
+            grouped.setdefault((pair_of(point.names, known), point.in_liquids), []).append(point)
     found = []
-    for names, own in sorted(grouped.items(), key=lambda item: [_order(known[n]) for n in item[0]]):
+    for (names, in_liquids), own in sorted(
+        grouped.items(), key=lambda item: ([_order(known[n]) for n in item[0][0]], item[0][1])
+    ):
         energies = np.array([model_energies(point.names, point.xyz, tensors) for point in own])
         found.append(
             PairClass(
                 names=names,
+                in_liquids=in_liquids,
                 kind=_kind([known[name].charge for name in names]),
                 points=tuple(own),
                 quantum=np.array([_with_total([p.components[part] for part in PARTS]) for p in own]),
@@ -226,14 +244,16 @@ def shortest(point: DimerPoint) -> float:
 
 def stored_errors(
     model: ShortRange, subset: str, species: Mapping[str, SpeciesParameters]
-) -> dict[tuple[str, str], StoredErrors]:
-    """What short_range.json keeps of "in_sample" or "held_out_scans"; the two orders of a pair are one."""
-    merged: dict[tuple[str, str], StoredErrors] = {}
+) -> dict[tuple[tuple[str, str], bool], StoredErrors]:
+    """What short_range.json keeps of "in_sample" or "held_out_scans", by pair of names and whether they are
+    neighbours in liquids; the two orders of a pair are one."""
+    merged: dict[tuple[tuple[str, str], bool], StoredErrors] = {}
     for label, kept in model.quality.get(subset, {}).items():
-        names = pair_of(label.split(" + "), species)
+        names = pair_of(label.removesuffix(IN_LIQUIDS).split(" + "), species)
+        key = names, label.endswith(IN_LIQUIDS)
         rms = {part: kept.get(f"{part}_rms", np.nan) for part in FITTED_PARTS}
         own = StoredErrors(int(kept["points"]), int(kept["bound_points"]), rms)
-        merged[names] = merged.get(names, StoredErrors.nothing()) + own
+        merged[key] = merged.get(key, StoredErrors.nothing()) + own
     return merged
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from phyff.errors import InputError
-from phyff.fit.short_range import DimerPoint
-from phyff.fit.training import load_points
+from phyff.fit.short_range import DimerPoint, pair_title
+from phyff.fit.training import load_dimers
 from phyff.model.cluster import PARTS
 from phyff.model.pairs import COMPONENTS
 from phyff.model.parameters import ShortRange, species_tensors
@@ -48,8 +48,9 @@ Within molecules: forces and energies of displaced geometries that the fit has n
 angle that change most when the molecule is minimised alone; harmonic frequencies."""
 PAIRS = """\
 Root mean square errors, kJ/mol: a trial fit on the scans it has not seen, every third one of a pair; in
-brackets the library on all scans, which it has seen. %: error of the total over the root mean square total.
-The trial shares the library's damping of dispersion and its sizes of cations in the damping of induction,
+brackets the library on all scans, which it has seen. Neighbours cut from liquids stand apart from the scans,
+each a scan of its own (a third of them not seen); `benchmarks/liquid_dimers.py` gives their mean errors. %: error of the total over
+the root mean square total. The trial shares the library's damping of dispersion and its sizes of cations in the damping of induction,
 which were chosen on all scans."""
 CORRELATION = """\
 Correlation of the errors of two components over the dimers of the attractive region (all dimers for like
@@ -85,7 +86,7 @@ class Library:
         ordered = dict(
             sorted(species.items(), key=lambda item: (item[1].charge != 0, -item[1].charge, item[0]))
         )
-        points = load_points(folder / "records" / "dimer", species)
+        points = load_dimers(folder / "records", species)
         return cls(ordered, ShortRange.load(folder / SHORT_RANGE_FILE), points)
 
     def pair_classes(self, only: tuple[str, str] | None = None) -> list[PairClass]:
@@ -114,9 +115,9 @@ def write_physics(library: Library, folder: Path) -> Path:
     figures.mkdir(parents=True, exist_ok=True)
     for path in figures.glob("*.png"):
         path.unlink()
-    for pair in pairs:
+    for pair in _scanned(pairs):
         drawn = scans(pair, library.species, tensors)
-        save_scans(drawn, " + ".join(pair.names), figures / _figure_name(pair))
+        save_scans(drawn, pair.title, figures / _figure_name(pair))
     page = folder / PAGE
     page.write_text(render(library, pairs))
     return page
@@ -141,9 +142,9 @@ def render(library: Library, pairs: Sequence[PairClass]) -> str:
         _markdown(*class_table(library)),
         f"## Scans\n\n{SCANS}",
     ]
-    for pair in pairs:
-        name = " + ".join(pair.names)
-        sections.append(f"### {name}\n\n![Scans of {name}]({(FIGURES / _figure_name(pair)).as_posix()})")
+    for pair in _scanned(pairs):
+        figure = (FIGURES / _figure_name(pair)).as_posix()
+        sections.append(f"### {pair.title}\n\n![Scans of {pair.title}]({figure})")
     return "\n\n".join(sections) + "\n"
 
 
@@ -208,7 +209,7 @@ def error_table(pairs: Sequence[PairClass], attractive: bool) -> tuple[list[str]
     for pair in pairs:
         unseen, seen = pair.on_held_out(attractive), pair.in_sample(attractive)
         cells = [_both(a, b) for a, b in zip(unseen.rms, seen.rms, strict=True)]
-        row = [" + ".join(pair.names), str(seen.points), str(unseen.points), *cells]
+        row = [pair.title, str(seen.points), str(unseen.points), *cells]
         row.append(_both(100 * unseen.relative, 100 * seen.relative))
         rows.append(row + ([_verdict(pair)] if attractive else []))
     return header, rows
@@ -223,7 +224,7 @@ def correlation_table(pairs: Sequence[PairClass]) -> tuple[list[str], Table]:
         attractive = pair.in_sample(attractive=True).points > 0
         seen, unseen = pair.in_sample(attractive), pair.on_held_out(attractive)
         cells = [_number(seen.correlation[a, b], "+.2f") for a, b in couples]
-        rows.append([" + ".join(pair.names), *cells, _both(_cancelling(unseen), _cancelling(seen))])
+        rows.append([pair.title, *cells, _both(_cancelling(unseen), _cancelling(seen))])
     return [*header, "total / uncorrelated"], rows
 
 
@@ -247,11 +248,12 @@ def stored_table(library: Library, name: str) -> tuple[list[str], Table]:
         for subset in ("in_sample", "held_out_scans")
     )
     rows = []
-    for names, own in seen.items():
+    for (names, in_liquids), own in seen.items():
         if name in names:
-            held_out = unseen.get(names, StoredErrors.nothing())
+            held_out = unseen.get((names, in_liquids), StoredErrors.nothing())
             cells = [_both(held_out.rms[part], own.rms[part]) for part in FITTED_PARTS]
-            rows.append([" + ".join(names), str(own.points), str(own.attractive), *cells])
+            row = [pair_title(names, in_liquids), str(own.points), str(own.attractive), *cells]
+            rows.append(row)
     return ["pair", "dimers", "attractive", *FITTED_PARTS], rows
 
 
@@ -311,6 +313,10 @@ def _percent(fraction: Any) -> str:
 
 def _number(value: Any, form: str) -> str:
     return NOTHING if value is None or np.isnan(value) else format(value, form)
+
+
+def _scanned(pairs: Sequence[PairClass]) -> list[PairClass]:
+    return [pair for pair in pairs if not pair.in_liquids]
 
 
 def _figure_name(pair: PairClass) -> str:

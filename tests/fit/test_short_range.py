@@ -8,7 +8,7 @@ from standin_species import ALL
 
 from phyff.errors import FitError
 from phyff.fit import short_range as fitting
-from phyff.fit.short_range import CLASS_LEVEL, DimerPoint, fit_dispersion_width, fit_short_range
+from phyff.fit.short_range import CLASS_LEVEL, DimerPoint, fit_short_range
 from phyff.model.cluster import PARTS, Cluster, interaction_energy
 from phyff.model.pairs import COMPONENTS
 from phyff.model.parameters import ShortRange, ShortRangeClass, species_tensors
@@ -32,7 +32,7 @@ TRUTH = ShortRange(
     },
     damping=2.6,
     damping_alpha=DAMPING,
-    dispersion_width=0.85,
+    dispersion_widths={"*": 0.8, "O": 0.9, "H": 0.7, "Cl": 0.8, "Li": 0.8},
 )
 PAIRS = [("water", "water"), ("Li+", "water"), ("Cl-", "water"), ("Cl-", "Li+")]
 
@@ -63,7 +63,7 @@ def fitted(points: list[DimerPoint]) -> ShortRange:
 
 
 def _fit(points: list[DimerPoint]) -> ShortRange:
-    return fit_short_range(ALL, points, TRUTH.damping, DAMPING, TRUTH.dispersion_width, {"command": "test"})
+    return fit_short_range(ALL, points, TRUTH.damping, DAMPING, TRUTH.dispersion_widths, {"command": "test"})
 
 
 def test_the_stand_ins_carry_the_classes_of_the_known_model() -> None:
@@ -90,10 +90,6 @@ def test_how_much_farther_than_exchange_the_attraction_reaches_is_recovered(fitt
     assert found == pytest.approx({k: c.attraction_width for k, c in TRUTH.classes.items()}, abs=0.02)
 
 
-def test_the_width_of_the_dispersion_damping_is_recovered(points: list[DimerPoint]) -> None:
-    assert fit_dispersion_width(points, ALL) == pytest.approx(TRUTH.dispersion_width, abs=0.01)
-
-
 def test_a_bare_cation_gets_negative_factors_where_it_repels(fitted: ShortRange) -> None:
     assert fitted.classes["Li+"].exchange > 0
     assert fitted.classes["Li+"].penetration < 0
@@ -106,7 +102,7 @@ def test_charge_transfer_of_a_cation_attracts_where_the_fit_is_told_so() -> None
     truth = TRUTH.classes["Li+"].model_copy(update={"charge_transfer": 0.08})
     classes = {**TRUTH.classes, "Li+": truth}
     points = _points(TRUTH.model_copy(update={"classes": classes}), 9, seed=1)
-    model = fit_short_range(ALL, points, TRUTH.damping, DAMPING, TRUTH.dispersion_width, {}, ["Li+"])
+    model = fit_short_range(ALL, points, TRUTH.damping, DAMPING, TRUTH.dispersion_widths, {}, ["Li+"])
     assert model.classes["Li+"].penetration < 0 < model.classes["Li+"].charge_transfer
     assert model.classes["Li+"].attraction_width == pytest.approx(truth.attraction_width, abs=0.02)
 
@@ -137,7 +133,7 @@ def test_no_two_classes_at_their_walls_attract_at_contact() -> None:
 
 def test_derivatives_of_the_prediction_are_those_of_finite_differences(points: list[DimerPoint]) -> None:
     labels = sorted(TRUTH.classes)
-    tensors = {name: species_tensors(s, fitting._blank(labels, 2.6, DAMPING, 1.0)) for name, s in ALL.items()}
+    tensors = {name: species_tensors(s, fitting._blank(labels, 2.6, DAMPING, {})) for name, s in ALL.items()}
     index = {
         name: np.array([labels.index(own[CLASS_LEVEL]) for own in s.atom_classes]) for name, s in ALL.items()
     }

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from phyff.cli import app
 from phyff.errors import InputError
-from phyff.fit.short_range import fit_short_range, is_held_out
-from phyff.fit.training import load_points
+from phyff.fit.short_range import IN_LIQUIDS, fit_short_range, is_held_out
+from phyff.fit.training import load_dimers
 from phyff.model.cluster import PARTS, Cluster, interaction_energy
 from phyff.model.parameters import species_tensors
 from phyff.qm.store import RecordStore
@@ -53,9 +53,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 store.put("dimer", spec, {**record, "total": sum(record.values())})
     for name, species in SPECIES.items():
         species.save(folder / f"{name}.json")
-    points = load_points(store.root / "dimer", SPECIES)
+    points = load_dimers(store.root, SPECIES)
     made = standin_species.SHORT_RANGE
-    model = fit_short_range(SPECIES, points, made.damping, made.damping_alpha, made.dispersion_width, {})
+    model = fit_short_range(SPECIES, points, made.damping, made.damping_alpha, made.dispersion_widths, {})
     (folder / "short_range.json").write_text(model.model_dump_json())
     return folder
 
@@ -86,16 +86,32 @@ def test_errors_are_those_that_the_fit_stored(library: Library, pairs: list[Pair
         stored_errors(library.short_range, subset, library.species)
         for subset in ("in_sample", "held_out_scans")
     )
-    assert set(seen) == set(unseen) == {pair.names for pair in pairs}
+    assert set(seen) == set(unseen) == {(pair.names, pair.in_liquids) for pair in pairs}
     for pair in pairs:
-        own, stored = (pair.in_sample(True), pair.on_held_out(True)), (seen[pair.names], unseen[pair.names])
+        key = pair.names, pair.in_liquids
+        own, stored = (pair.in_sample(True), pair.on_held_out(True)), (seen[key], unseen[key])
         for errors, kept in zip(own, stored, strict=True):
             assert errors.points == kept.attractive > 0
             found = dict(zip(COLUMNS, errors.rms, strict=True))
             # the file's factors are rounded to six digits, and near cations large terms cancel
             assert {part: found[part] for part in FITTED_PARTS} == pytest.approx(kept.rms, rel=1e-3)
-        assert seen[pair.names].points == pair.in_sample(False).points == len(pair.points)
-        assert unseen[pair.names].points == pair.on_held_out(False).points == pair.held_out.sum()
+        assert seen[key].points == pair.in_sample(False).points == len(pair.points)
+        assert unseen[key].points == pair.on_held_out(False).points == pair.held_out.sum()
+
+
+def test_neighbours_in_liquids_are_judged_apart_from_scans_and_not_drawn(
+    library: Library, pairs: list[PairClass], tmp_path: Path
+) -> None:
+    water = next(pair for pair in pairs if pair.names == ("water", "water"))
+    cut = [replace(p, scan=f"water+water{IN_LIQUIDS}#{k}") for k, p in enumerate(water.points)]
+    both = Library(library.species, library.short_range, [*library.points, *cut])
+    found = [pair for pair in both.pair_classes() if pair.names == water.names]
+    assert [pair.title for pair in found] == ["water + water", "water + water in liquids"]
+    assert found[1].held_out.sum() == len([k for k in range(len(cut)) if k % 3 == 2])
+    assert found[1].in_sample(False).rms == pytest.approx(found[0].in_sample(False).rms)
+    text = write_physics(both, tmp_path).read_text()
+    assert len(re.findall(r"^\| water \+ water in liquids \|", text, flags=re.M)) == 3
+    assert len(list(tmp_path.rglob("*.png"))) == 3
 
 
 def test_the_trial_fit_does_not_see_the_held_out_scans(library: Library, pairs: list[PairClass]) -> None:
@@ -150,6 +166,7 @@ def test_each_kind_of_pair_is_held_to_its_goal(
     model = quantum + [*miss, sum(miss)]
     pair = PairClass(
         names=("a", "b"),
+        in_liquids=False,
         kind=kind,
         points=pairs[0].points[:4],
         quantum=quantum,
