@@ -49,9 +49,9 @@ angle that change most when the molecule is minimised alone; harmonic frequencie
 PAIRS = """\
 Root mean square errors, kJ/mol: a trial fit on the scans it has not seen, every third one of a pair; in
 brackets the library on all scans, which it has seen. Neighbours cut from liquids stand apart from the scans,
-each a scan of its own (a third of them not seen); `benchmarks/liquid_dimers.py` gives their mean errors. %: error of the total over
-the root mean square total. The trial shares the library's damping of dispersion and its sizes of cations in the damping of induction,
-which were chosen on all scans."""
+each a scan of its own (a third of them not seen); `benchmarks/liquid_dimers.py` gives their mean errors. %:
+error of the total over the root mean square total. The trial shares the library's damping of dispersion and
+its sizes of cations in the damping of induction, which were chosen on all scans."""
 CORRELATION = """\
 Correlation of the errors of two components over the dimers of the attractive region (all dimers for like
 charges), of the library: the mean product over both root mean squares, nothing subtracted. The last column
