@@ -3,9 +3,9 @@
 Equilibration: the start that leaves the most independent samples (Chodera, J. Chem. Theory Comput. 12, 1799
 (2016)), or rather the earliest that leaves 80 % of the most: the best of many noisy estimates is optimistic.
 Error: the standard error of the mean inflated by the statistical inefficiency, with small-sample corrections
-of which INEFFICIENCY_BIAS is calibrated on autoregressive series, not derived. STACIE's spectral
-estimate gives the same error on autoregressive test series (0.135 against 0.135 for 100 correlation times)
-at a second a call, so it is not used here.
+of which INEFFICIENCY_BIAS is calibrated, not derived: on series with several correlation times
+(benchmarks/coverage.py). STACIE's spectral estimate gives the same error on autoregressive test series (0.135
+against 0.135 for 100 correlation times) at a second a call, so it is not used here.
 """
 
 import math
@@ -24,7 +24,8 @@ TARGET_RELATIVE_ERROR = 0.005
 MIN_INDEPENDENT = 30.0
 """With fewer, the stated error itself is too uncertain to call a mean converged."""
 KEEP = 0.8
-INEFFICIENCY_BIAS = 3.0
+INEFFICIENCY_BIAS = 20.0
+"""A short series hides its slow motion: the inefficiency is taken for larger by this over the samples."""
 MIN_ROWS = 20
 STARTS = 40
 

@@ -32,11 +32,12 @@ def test_the_series_has_the_correlation_it_is_said_to_have() -> None:
     assert found == pytest.approx(CORRELATION, rel=0.1)
 
 
-@pytest.mark.parametrize("samples", [50, 200])
+@pytest.mark.parametrize("samples", [30, 50, 200])
 def test_means_of_a_density_like_series_lie_within_their_errors_as_often_as_they_should(samples: int) -> None:
     deviations = np.abs(of_means(2, 300, samples))
     assert np.mean(deviations < 1.0) == pytest.approx(0.68, abs=0.08)
     assert np.mean(deviations < 2.0) == pytest.approx(0.95, abs=0.05)
+    assert 0.8 < np.sqrt(np.mean(deviations**2)) < 1.3
 
 
 def test_self_diffusion_lies_within_its_error_as_often_as_it_should() -> None:
