@@ -63,7 +63,8 @@ def _report(library: Library) -> None:
         if pair.in_liquids:
             unseen = pair.held_out
             _print_row(pair, "the library, which has seen them", pair.library, np.full(len(unseen), True))
-            _print_row(pair, "one that has not", pair.trial, unseen)
+            if unseen.any():
+                _print_row(pair, "one that has not", pair.trial, unseen)
 
 
 def _print_row(pair: PairClass, fit: str, energies: np.ndarray, chosen: np.ndarray) -> None:
