@@ -100,16 +100,17 @@ def scores(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Markdown: every row beside experiment, then the scores."""
-    lines = [
-        "| system | T (K) | property | simulated | experiment | deviation | verdict | source | date |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    header = (
+        "system | T (K) | property | preset | simulated | experiment | deviation | verdict | source | date"
+    )
+    lines = [f"| {header} |", "|---" * 10 + "|"]
     for row in rows:
         value = "-" if row["value"] is None else f"{row['value']:.4g} ± {row['error'] or float('nan'):.2g}"
         off = "-" if row["value"] is None else f"{100 * (row['value'] / row['experiment'] - 1):+.1f} %"
         lines.append(
-            f"| {row['system']} | {row['temperature_K']:g} | {row['property']} ({row['unit']}) | {value} "
-            f"| {row['experiment']:g} | {off} | {row['verdict']} | {row['source']} | {row['date']} |"
+            f"| {row['system']} | {row['temperature_K']:g} | {row['property']} ({row['unit']}) "
+            f"| {row['preset']} | {value} | {row['experiment']:g} | {off} "
+            f"| {row['verdict']} | {row['source']} | {row['date']} |"
         )
     lines += ["", *(f"- {name.replace('_', ' ')}: {value:.3g}" for name, value in scores(rows).items())]
     return "\n".join(lines) + "\n"
@@ -125,7 +126,7 @@ def _row(measured: Measurement, formulation: Formulation, result: Study, preset:
     if found is None:
         raise InputError(
             f"{measured.system}: a run with preset '{preset}' gives no {measured.property}; "
-            "choose another preset in the suite."
+            "choose another with --preset."
         )
     content = found.to_json()
     return {

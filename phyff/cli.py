@@ -34,8 +34,19 @@ class Preset(StrEnum):
     """Lengths and sizes of a simulation; see phyff.md.protocol."""
 
     quick = "quick"
+    short = "short"
     standard = "standard"
     production = "production"
+
+
+class SuitePreset(StrEnum):
+    """The same for benchmarks, which may end with the density."""
+
+    density = "density"
+    quick = Preset.quick
+    short = Preset.short
+    standard = Preset.standard
+    production = Preset.production
 
 
 class PlatformName(StrEnum):
@@ -135,7 +146,11 @@ def run(
     recipe: Recipe,
     out: Out,
     preset: Annotated[
-        Preset, typer.Option(help="quick: minutes, 500 atoms; standard: hours; production: three replicas.")
+        Preset,
+        typer.Option(
+            help="quick: minutes, 500 atoms; short: half a ns of them; standard: hours; "
+            "production: three replicas."
+        ),
     ] = Preset.quick,
     platform: Platform = None,
     replicas: Annotated[
@@ -545,6 +560,13 @@ def bench(
         int | None,
         typer.Option(min=1, help="Simulations side by side; without it one a core.", show_default=False),
     ] = None,
+    preset: Annotated[
+        SuitePreset | None,
+        typer.Option(
+            help="Length and size of the simulations, in a folder of their own; without it the suite's.",
+            show_default=False,
+        ),
+    ] = None,
     parsl: Parsl = None,
 ) -> None:
     """Simulate a suite of formulations with measured values, and write how far off the simulations are.
@@ -557,11 +579,12 @@ def bench(
     from phyff.report.parity import save_parity
 
     use_cluster(parsl)
+    measurements = load_suite(suite, folder / "suites")
     rows = run_suite(
         suite,
-        load_suite(suite, folder / "suites"),
+        measurements.model_copy(update={"preset": preset.value}) if preset else measurements,
         only or [],
-        runs / suite,
+        runs / (f"{suite}-{preset.value}" if preset else suite),
         folder / "results",
         platform,
         workers,

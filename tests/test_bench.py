@@ -34,6 +34,7 @@ def row(value, experiment, verdict="converged"):
         "experiment": experiment,
         "verdict": verdict,
         "date": "d",
+        "preset": "short",
     }
 
 
@@ -89,6 +90,11 @@ def test_a_suite_runs_and_writes_table_and_plot(standin_library, tmp_path, monke
     assert 0.5 < found["value"] < 2.0
     assert "| brine | 310 |" in (tmp_path / "results" / "small.md").read_text()
     assert (tmp_path / "results" / "small.png").stat().st_size > 5000
+    assert {r["preset"] for r in json.loads((tmp_path / "results" / "small.json").read_text())} == {"tiny"}
+    again = CliRunner().invoke(app, [*command, "--preset", "short"])
+    assert again.exit_code == 0, again.output
+    found = json.loads((tmp_path / "results" / "small.json").read_text())
+    assert [r["preset"] for r in found] == ["tiny", "short"]
     refused = CliRunner().invoke(app, [*command, "--only", "water"])
     assert refused.exit_code == 2 and "water is not in the suite" in refused.stderr
 

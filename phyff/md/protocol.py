@@ -202,6 +202,7 @@ PRESETS: dict[str, Settings] = {
     #                                     ps: warmup  mix  equilibrate  density  settle  transport  replicas
     "quick": Settings("quick", 500, _stages(2.0, 4.0, 12.0, 30.0, 1.0, 9.0, 1)),
     "density": Settings("density", 500, _stages(2.0, 4.0, 20.0, 180.0)),
+    "short": Settings("short", 500, _stages(2.0, 4.0, 20.0, 80.0, 4.0, 400.0, 1), frame_ps=0.1),
     "standard": Settings(
         "standard", 1500, _stages(5.0, 100.0, 150.0, 500.0, 20.0, 2000.0, 1), log_ps=0.2, frame_ps=0.2
     ),

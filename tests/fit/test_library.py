@@ -44,8 +44,8 @@ def test_charges_sum_to_the_net_charge(name: str) -> None:
 
 
 POTENTIAL_MISSES = {"DOL": 0.016}
-"""Species whose sites fall behind their multipoles by more than 0.01: one set of charges serves all puckers of
-the ring of DOL, whose potential is small."""
+"""Species whose sites fall behind their multipoles by more than 0.01: one set of charges serves all puckers
+of the ring of DOL, whose potential is small."""
 
 
 @every_species

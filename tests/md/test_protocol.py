@@ -41,5 +41,5 @@ def test_senseless_settings_name_the_field(changes):
 
 
 def test_an_unknown_preset_lists_the_known_ones():
-    with pytest.raises(InputError, match="quick, density, standard, production"):
+    with pytest.raises(InputError, match="quick, density, short, standard, production"):
         preset("fast")
