@@ -56,7 +56,14 @@ def run_suite(
             systems.setdefault(measured.system, []).append(measured)
     formulations = [measured[0].formulation() for measured in systems.values()]
     simulations = [
-        prepare(formulation, suite.preset, runs / system, platform, say)
+        prepare(
+            formulation,
+            suite.preset,
+            runs / system,
+            platform,
+            say,
+            flow_ps=suite.flow_ps if any(row.property == "viscosity" for row in systems[system]) else 0.0,
+        )
         for system, formulation in zip(systems, formulations, strict=True)
     ]
     results.mkdir(parents=True, exist_ok=True)

@@ -547,7 +547,9 @@ def export_pybamm(
 @app.command()
 @reports_errors
 def bench(
-    suite: Annotated[str, typer.Argument(metavar="SUITE", help="density, conductivity.", show_default=False)],
+    suite: Annotated[
+        str, typer.Argument(metavar="SUITE", help="density, viscosity, conductivity.", show_default=False)
+    ],
     only: Annotated[
         list[str] | None, typer.Option(help="A system of the suite; can be repeated.", show_default=False)
     ] = None,

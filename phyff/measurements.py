@@ -44,11 +44,15 @@ class Measurement(BaseModel):
 
 
 class Suite(BaseModel):
-    """Measurements, and the preset their simulations use."""
+    """Measurements, and the preset their simulations use.
+
+    flow_ps: length (ps) of the driven flows, at each acceleration, that a viscosity comes from.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     preset: str
+    flow_ps: float = 500.0
     rows: list[Measurement]
 
 

@@ -19,21 +19,29 @@ from rich.console import Console
 
 from phyff import md
 from phyff.errors import PhyffError, SimulationError
+from phyff.md.driven import STEADY_PS, Driving
 from phyff.md.interfaces import ForceFieldLike
 from phyff.md.run import lock
+from phyff.md.viscosity import AMPLITUDES, shear_flow_of_run
 from phyff.parallel import cores, lost_worker, on_cluster, stop_workers, worker_pool
+from phyff.properties.viscosity import ABOUT_FILE
 
 PROGRESS_FILE = "progress.log"
 KILLED = "the process that ran it, or one beside it, was killed"
 LOOK_S, SHOW_S = 1.0, 60.0
 """How often finished simulations are looked for, and how often a line of progress is printed."""
+STEADY_SHARE = 0.2
+"""Of a flow shorter than five times STEADY_PS, so much does not count."""
 HANDOVER_S = 60.0
 """A worker waits so long for one of a killed command, which saves its state, to let go of the folder."""
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """The arguments of `phyff.md.simulate`, to be run in another process or on another machine."""
+    """The arguments of `phyff.md.simulate`, to be run in another process or on another machine.
+
+    flow_ps: length (ps) of the driven flows that follow, at each acceleration, for the viscosity; 0 for none.
+    """
 
     forcefield: ForceFieldLike
     counts: tuple[tuple[str, int], ...]
@@ -42,6 +50,7 @@ class Simulation:
     run_dir: Path
     platform: str | None
     about: md.About
+    flow_ps: float = 0.0
 
     def run(self, console: Console | None = None) -> None:
         """Run it, or go on with it, in this process."""
@@ -55,6 +64,15 @@ class Simulation:
             console,
             self.about,
         )
+        if self.flow_ps:
+            steady = min(STEADY_PS, STEADY_SHARE * self.flow_ps)
+            driving = Driving(self.flow_ps, AMPLITUDES, steady, self.platform, console)
+            shear_flow_of_run(self.forcefield, self.run_dir, driving)
+
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to simulate but what a flow's length may have gained."""
+        flow = not self.flow_ps or (self.run_dir / ABOUT_FILE).is_file()
+        return flow and position(self.settings, self.run_dir).stage == "finished"
 
 
 def room(simulations: int) -> int:
@@ -72,7 +90,7 @@ def simulate_side_by_side(
     Raises SimulationError at the end when some failed, with the sentences of all.
     """
     console = console or Console(stderr=True)
-    finished = [position(one.settings, one.run_dir).stage == "finished" for one in simulations]
+    finished = [one.is_finished() for one in simulations]
     alone = min(at_once, finished.count(False)) <= 1 and not on_cluster()
     failures: list[str] = []
     for number, simulation in enumerate(simulations):

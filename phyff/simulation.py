@@ -47,11 +47,12 @@ def prepare(
     say: Callable[[str], None],
     neural: bool = False,
     spread_threshold: float | None = None,
+    flow_ps: float = 0.0,
 ) -> Simulation:
     """The simulation of a formulation, its force field built where it is not in the library, with the
     library's neural term if asked, whose committee is then watched.
 
-    spread_threshold: of md.CommitteeCheck, kJ/mol/nm; None for its default.
+    flow_ps: see Simulation. spread_threshold: of md.CommitteeCheck, kJ/mol/nm; None for its default.
     Raises:
         InputError: the formulation does not fit the preset, the platform is missing, `out` is a file, there
             is a threshold but nothing to watch.
@@ -82,6 +83,7 @@ def prepare(
         out,
         platform,
         _about(formulation, box, forcefield),
+        flow_ps,
     )
 
 

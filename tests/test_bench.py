@@ -99,11 +99,28 @@ def test_a_suite_runs_and_writes_table_and_plot(standin_library, tmp_path, monke
     assert refused.exit_code == 2 and "water is not in the suite" in refused.stderr
 
 
+def test_a_viscosity_is_measured_by_driving_the_liquid_after_its_run(standin_library, tmp_path, monkeypatch):
+    settings = tiny(cutoff_nm=0.75)
+    monkeypatch.setattr(md, "preset", lambda name, **changes: replace(settings, preset=name, **changes))
+    (tmp_path / "suites").mkdir()
+    flowing = SMALL.replace("property: density", "property: viscosity").replace("g/cm3", "cP")
+    (tmp_path / "suites" / "small.yaml").write_text("flow_ps: 2.0\n" + flowing)
+    command = ["bench", "small", "--benchmarks", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    for _ in range(2):  # the second time all is found done
+        result = CliRunner().invoke(app, [*command, "--platform", "CPU"])
+        assert result.exit_code == 0, result.output
+        (found,) = json.loads((tmp_path / "results" / "small.json").read_text())
+    assert (found["property"], found["unit"]) == ("viscosity", "cP")
+    assert "the flow does not show" in found["verdict"]  # so soon
+    flows = sorted((tmp_path / "runs" / "small" / "brine").glob("viscosity-*.csv"))
+    assert [len(flow.read_text().splitlines()) for flow in flows] == [101] * 3
+
+
 def test_systems_run_side_by_side_and_a_failing_one_keeps_no_other_from_its_row(tmp_path, monkeypatch):
     settings = tiny()
     settings = replace(settings, stages=settings.stages[:4])
 
-    def prepare(formulation, preset, out, platform, say):
+    def prepare(formulation, preset, out, platform, say, flow_ps):
         forcefield = StandIn(fragile=7) if out.name == "bad" else StandIn()
         return Simulation(forcefield, tuple(COUNTS), DENSITY, settings, out, "CPU", md.About(out.name))
 

@@ -29,6 +29,8 @@ from phyff.openmm.platforms import platform_named, precision
 
 START_FILE = "state-settle.xml"
 CHECKPOINT_S = 60.0
+STEADY_PS = 20.0
+"""A driven liquid is given so long to come to its steady state."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Driving:
 
     ps: float
     strengths: tuple[float, ...] = (1.0,)
-    steady_ps: float = 20.0
+    steady_ps: float = STEADY_PS
     platform: str | None = None
     console: Console | None = None
 
