@@ -75,8 +75,9 @@ def make_library(
     species = {name: fit_nonbonded(name, own) for name, own in data.items()}
     if not fit_only:
         run_dimers([species[name] for name in CORE], level, store, workers)
-    core = {name: species[name] for name in CORE}
-    model = train(load_dimers(store.root, core), core, level, say)
+    points = load_dimers(store.root, species)
+    held = {name: own for name, own in species.items() if any(name in p.names for p in points)}
+    model = train(points, held, level, say)
     for name, own in data.items():
         fitted = with_valence(species[name], own, model) if own.molecule.n_atoms > 1 else species[name]
         fitted.save(folder / f"{name}.json")
