@@ -26,24 +26,9 @@ from phyff.species.parameters import SpeciesParameters
 
 CORE = ("EC", "DMC", "Li+", "PF6-")
 """Species whose pairs are all scanned."""
-LIBRARY = (
-    *CORE,
-    "TFSI-",
-    "FSI-",
-    "BF4-",
-    "Na+",
-    "K+",
-    "PC",
-    "FEC",
-    "VC",
-    "EMC",
-    "DME",
-    "DOL",
-    "GBL",
-    "MA",
-    "EA",
-    "AN",
-)
+ANIONS, CATIONS = ("TFSI-", "FSI-", "BF4-"), ("Na+", "K+")
+SOLVENTS = ("PC", "FEC", "VC", "EMC", "DEC", "DME", "DOL", "GBL", "MA", "EA", "AN")
+LIBRARY = (*CORE, *ANIONS, *CATIONS, *SOLVENTS)
 """Species whose files come with the package."""
 SCANNED_CONFORMERS, SCANNED_WINDOW = 2, 15.0
 """How many conformers of a species the scans use, and up to what energy (kJ/mol)."""

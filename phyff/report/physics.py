@@ -42,7 +42,8 @@ SHORT = {"electrostatics": "elec", "exchange": "exch", "induction": "ind", "disp
 Table = list[list[str]]
 ELECTRIC = """\
 Electrostatic potential on 1.4 to 2.0 van der Waals radii, relative root mean square error: charges only, up
-to dipoles, up to quadrupoles, and the charges and sites of the `drude` engine."""
+to dipoles, up to quadrupoles; the multipoles of the file, which are also held to the sites at contact; the
+charges and sites of the `drude` engine."""
 VALENCE = """\
 Within molecules: forces and energies of displaced geometries that the fit has not seen; the bond and the
 angle that change most when the molecule is minimised alone; harmonic frequencies."""
@@ -153,7 +154,7 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
     header = [
         "species",
         "what it is",
-        "ESP error, rank 0 / 1 / 2 / drude (%)",
+        "ESP error, rank 0 / 1 / 2 / multipoles / drude (%)",
         "sites",
         "dipole, error of multipoles, of drude (D)",
         "polarizability (Å³), trace, eigenvalue error (%)",
@@ -163,7 +164,9 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
     rows = []
     for s in library.species.values():
         electric, response = s.quality.get("electrostatics", {}), s.quality.get("response", {})
-        ranks = [electric.get(f"esp_relative_rms_{k}") for k in ("rank0", "rank1", "rank2", "drude")]
+        ranks = [
+            electric.get(f"esp_relative_rms_{k}") for k in ("rank0", "rank1", "rank2", "multipoles", "drude")
+        ]
         rows.append(
             [
                 s.name,

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from phyff.errors import FitError
+from phyff.fit import electrostatics
 from phyff.fit.electrostatics import ElectrostaticFit, fit_electrostatics
 from phyff.fit.species import boltzmann_weights
 from phyff.model.cluster import site_positions
@@ -56,6 +57,17 @@ def test_refinement_lowers_the_error_of_the_bare_partition(fit: ElectrostaticFit
     for rank in (0, 1, 2):
         refined = fit.quality[f"esp_relative_rms_rank{rank}"]
         assert refined < fit.quality[f"esp_relative_rms_mbis_rank{rank}"]
+
+
+def test_multipoles_are_held_to_the_sites_at_contact_at_little_cost(
+    ec: MonomerData, fit: ElectrostaticFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(electrostatics, "CONTACT_WEIGHT", 0.0)
+    free = fit_electrostatics(ec.molecule, ec.densities, boltzmann_weights(ec.energies))
+    assert free.drude_charges == fit.drude_charges
+    best = fit.quality["esp_relative_rms_rank2"]
+    assert free.quality["esp_relative_rms_multipoles"] == pytest.approx(best, rel=1e-9)
+    assert best < fit.quality["esp_relative_rms_multipoles"] < best + 0.003
 
 
 def test_the_dipole_is_that_of_the_density(ec: MonomerData, fit: ElectrostaticFit) -> None:
