@@ -321,6 +321,9 @@ def train(
 def label(
     run_dir: RunDir,
     clusters: Clusters = 20,
+    largest: Annotated[
+        int, typer.Option(min=2, max=6, help="Molecules of the largest; pairs take a minute or two.")
+    ] = 6,
     forces: Forces = True,
     workers: ClusterWorkers = 1,
     parsl: Parsl = None,
@@ -336,7 +339,7 @@ def label(
     from phyff.species.library import library_directory
 
     use_cluster(parsl)
-    jobs = cluster_jobs(run_dir, clusters, PHYFF_2026A, forces)
+    jobs = cluster_jobs(run_dir, clusters, PHYFF_2026A, forces, largest)
     run_jobs(jobs, RecordStore(library_directory() / "records"), workers, "clusters")
 
 

@@ -15,21 +15,24 @@ from phyff.md.run import RunState
 from phyff.openmm.forcefield import ForceField
 from phyff.properties.committee import read_checks
 from phyff.properties.trajectory import ANGSTROM_NM, open_dcd
-from phyff.qm.clusters import SCALES, Frame, cluster_job_of, cut_around, cut_clusters
+from phyff.qm.clusters import SCALES, SIZES, Frame, cluster_job_of, cut_around, cut_clusters
 from phyff.qm.executor import Job
 from phyff.qm.level import LevelOfTheory
 
 DENSITY_STATE = "state-density.xml"
 
 
-def cluster_jobs(run_dir: Path, number: int, level: LevelOfTheory, forces: bool, seed: int = 1) -> list[Job]:
-    """Jobs that label `number` clusters cut out of the end of a run's density stage, every third one
-    compressed and every third one stretched.
+def cluster_jobs(
+    run_dir: Path, number: int, level: LevelOfTheory, forces: bool, largest: int = SIZES[-1], seed: int = 1
+) -> list[Job]:
+    """Jobs that label `number` clusters, of two to `largest` molecules, cut out of the end of a run's density
+    stage, every third one compressed and every third one stretched.
 
     Raises:
         InputError: the folder holds no run that got so far.
     """
-    cut = cut_clusters(frame_of_run(run_dir), number, run_dir.absolute().name, seed)
+    sizes = [size for size in SIZES if size <= largest]
+    cut = cut_clusters(frame_of_run(run_dir), number, run_dir.absolute().name, seed, sizes)
     copies = [cluster.scaled(SCALES[k % len(SCALES)]) for k, cluster in enumerate(cut)]
     return [cluster_job_of(cluster, level, forces) for cluster in copies]
 

@@ -49,6 +49,8 @@ def test_a_third_of_the_clusters_is_compressed_and_a_third_stretched(run_dir: Pa
     jobs = cluster_jobs(run_dir, 6, PHYFF_2026A, forces=True)
     assert [len(job.spec["monomers"]) for job in jobs] == [2, 3, 4, 5, 6, 2]
     assert len({job.spec["source"] for job in jobs}) == 6
+    pairs = cluster_jobs(run_dir, 6, PHYFF_2026A, forces=True, largest=2)
+    assert [len(job.spec["monomers"]) for job in pairs] == [2] * 6
     first = [np.mean(m["xyz_angstrom"], axis=0) for m in jobs[1].spec["monomers"]]
     assert min(np.linalg.norm(a - first[0]) for a in first[1:]) < 0.97 * 6.0
 
