@@ -26,6 +26,16 @@ from phyff.species.parameters import SpeciesParameters
 
 CORE = ("EC", "DMC", "Li+", "PF6-")
 """Species whose pairs are all scanned."""
+FURTHER_PAIRS = (
+    ("Li+", "AN"),
+    ("AN", "AN"),
+    ("Li+", "DME"),
+    ("MA", "MA"),
+    ("Na+", "EC"),
+    ("Li+", "FSI-"),
+    ("Li+", "TFSI-"),
+)
+"""Scanned too: nitrile, ether and acetyl classes, Na+, and the imides' contacts with Li+."""
 ANIONS, CATIONS = ("TFSI-", "FSI-", "BF4-"), ("Na+", "K+")
 SOLVENTS = ("PC", "FEC", "VC", "EMC", "DEC", "DME", "DOL", "GBL", "MA", "EA", "AN")
 LIBRARY = (*CORE, *ANIONS, *CATIONS, *SOLVENTS)
@@ -59,7 +69,7 @@ def make_library(
         data[name] = monomer_records(Molecule.from_smiles(smiles), level, store, workers)
     species = {name: fit_nonbonded(name, own) for name, own in data.items()}
     if not fit_only:
-        run_dimers([species[name] for name in CORE], level, store, workers)
+        run_dimers([(species[a], species[b]) for a, b in training_pairs()], level, store, workers)
     points = load_dimers(store.root, species)
     held = {name: own for name, own in species.items() if any(name in p.names for p in points)}
     model = train(points, held, level, say)
@@ -71,17 +81,22 @@ def make_library(
     say(f"short range: written to {folder / 'short_range.json'}")
 
 
+def training_pairs() -> list[tuple[str, str]]:
+    """Names of the two species of every pair that is scanned."""
+    return [*combinations_with_replacement(CORE, 2), *FURTHER_PAIRS]
+
+
 def dimer_jobs(
-    species: Sequence[SpeciesParameters], level: LevelOfTheory, store: RecordStore, workers: int
+    pairs: Sequence[tuple[SpeciesParameters, SpeciesParameters]],
+    level: LevelOfTheory,
+    store: RecordStore,
+    workers: int,
 ) -> list[list[Job]]:
-    """Rounds of decomposition jobs for all pairs of `species`, the informative and cheap ones first. The
-    geometries are chosen here if the store has none yet."""
-    partners = {s.name: _partner(s) for s in species}
-    pairs = sorted(
-        combinations_with_replacement(sorted(partners, key=lambda n: partners[n].molecule.n_atoms), 2),
-        key=lambda pair: (sum(partners[n].molecule.n_atoms for n in pair), pair),
-    )
-    approaches = [approach_job_of(partners[a], partners[b]) for a, b in pairs]
+    """Rounds of decomposition jobs for pairs of species, the informative and cheap ones first. The geometries
+    are chosen here if the store has none yet."""
+    small_first = [sorted(pair, key=lambda s: s.n_atoms) for pair in pairs]
+    small_first.sort(key=lambda pair: (sum(s.n_atoms for s in pair), [s.name for s in pair]))
+    approaches = [approach_job_of(_partner(a), _partner(b)) for a, b in small_first]
     records = run_jobs(approaches, store, workers, "approaches of the dimers")
     jobs = [
         job
@@ -92,10 +107,13 @@ def dimer_jobs(
 
 
 def run_dimers(
-    species: Sequence[SpeciesParameters], level: LevelOfTheory, store: RecordStore, workers: int
+    pairs: Sequence[tuple[SpeciesParameters, SpeciesParameters]],
+    level: LevelOfTheory,
+    store: RecordStore,
+    workers: int,
 ) -> None:
-    """Compute what the store lacks of the training set; can be stopped and started again at any time."""
-    for number, jobs in enumerate(dimer_jobs(species, level, store, workers), start=1):
+    """Compute what the store lacks of the scans of pairs; can be stopped and started again at any time."""
+    for number, jobs in enumerate(dimer_jobs(pairs, level, store, workers), start=1):
         run_jobs(jobs, store, workers, f"dimers, round {number} of {len(SCAN_ORDER)}")
 
 

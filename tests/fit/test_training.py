@@ -1,0 +1,26 @@
+"""Which dimers are computed: the records there are belong to the scans that are asked for."""
+
+from collections import Counter
+from itertools import combinations_with_replacement
+
+from library_species import RECORDS, load
+
+from phyff.fit.training import CORE, FURTHER_PAIRS, LIBRARY, dimer_jobs, training_pairs
+from phyff.qm.level import PHYFF_2026A
+from phyff.qm.store import RecordStore
+
+
+def test_every_pair_is_of_the_library_and_named_once() -> None:
+    pairs = [tuple(sorted(pair)) for pair in training_pairs()]
+    assert max(Counter(pairs).values()) == 1
+    assert {name for pair in FURTHER_PAIRS for name in pair} <= set(LIBRARY)
+
+
+def test_the_scans_of_the_core_are_computed_already() -> None:
+    store = RecordStore(RECORDS)
+    pairs = [(load(a), load(b)) for a, b in combinations_with_replacement(CORE, 2)]
+    rounds = dimer_jobs(pairs, PHYFF_2026A, store, 1)
+    jobs = [job for own in rounds for job in own]
+    missing = [job.name for job in jobs if store.get(job.kind, job.spec) is None]
+    assert len(jobs) > 390 and not missing
+    assert all(len(own) > 0 for own in rounds)
