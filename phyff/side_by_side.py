@@ -70,7 +70,7 @@ class Simulation:
             shear_flow_of_run(self.forcefield, self.run_dir, driving)
 
     def is_finished(self) -> bool:
-        """Whether there is nothing left to simulate but what a flow's length may have gained."""
+        """Whether the run and its flows are there; flows that became longer since are still gone on with."""
         flow = not self.flow_ps or (self.run_dir / ABOUT_FILE).is_file()
         return flow and position(self.settings, self.run_dir).stage == "finished"
 
