@@ -30,6 +30,7 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import unit
+from scipy.spatial.distance import pdist
 
 from phyff import builder
 from phyff.formulation import Formulation
@@ -51,7 +52,7 @@ MAY_DIE = ("OpenCL", "mutual")
 leave solveDIISMatrix before its barriers); extrapolated dipoles run there."""
 CUTOFF_NM = 0.7
 EDGE_NM = 1.5
-"""Of a droplet's box."""
+"""Of a droplet's box, or twice the longest molecule: its ends must not be closer through the boundary."""
 MOLECULES, FORMULA_UNITS = 6, 3
 """In a droplet of a molecule, of a salt."""
 PACKING = 0.7
@@ -256,7 +257,9 @@ def _droplet(forcefield: ForceField, counts: Sequence[tuple[str, int]]) -> Box:
         for s, count in species
     ]
     title = " ".join(name for name, _ in counts)
-    return _relaxed(forcefield, title, counts, max(EDGE_NM, edge), pack(entries, edge, seed=1))
+    longest = max(pdist(np.array(s.conformers[0].xyz_nm)).max(initial=0.0) for s, _ in species)
+    room = max(EDGE_NM, edge, 2.1 * longest)
+    return _relaxed(forcefield, title, counts, room, pack(entries, edge, seed=1))
 
 
 def _relaxed(
