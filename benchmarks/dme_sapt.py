@@ -19,6 +19,7 @@ from scipy.spatial.distance import cdist
 
 from phyff.model.cluster import Cluster, interaction_energy
 from phyff.model.parameters import ShortRange, species_tensors
+from phyff.report.dimer_errors import mean_and_rms
 from phyff.species.parameters import SpeciesParameters
 
 LIBRARY = Path(__file__).parents[1] / "molecules"
@@ -77,9 +78,8 @@ def library_order(xyz_angstrom: NDArray[np.float64], species: SpeciesParameters)
 
 def show(name: str, errors: NDArray[np.float64], published: NDArray[np.float64]) -> None:
     """One row of the table."""
-    means, sizes = errors.mean(0), np.sqrt((errors**2).mean(0))
-    cells = [f"{m:+.2f} / {s:.2f}" for m, s in zip(means, sizes, strict=True)]
-    print("| " + " | ".join([name, str(len(errors)), f"{published[:, -1].mean():.1f}", *cells]) + " |")
+    cells = [name, str(len(errors)), f"{published[:, -1].mean():.1f}", *mean_and_rms(errors)]
+    print("| " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import numpy as np
 
 from phyff.fit.short_range import attracting_cations, fit_short_range, pair_title
 from phyff.model.parameters import species_tensors
-from phyff.report.dimer_errors import COLUMNS, model_energies, pair_of
+from phyff.report.dimer_errors import COLUMNS, mean_and_rms, model_energies, pair_of
 from phyff.report.physics import Library
 
 LIBRARY = Path(__file__).parents[1] / "molecules"
@@ -28,8 +28,8 @@ def main() -> None:
     print("| " + " | ".join(header) + " |\n" + "|---" * len(header) + "|")
     for name in names:
         for pair, errors in left_out(library, name).items():
-            cells = [f"{m:+.2f} / {s:.2f}" for m, s in zip(errors.mean(0), _rms(errors), strict=True)]
-            print("| " + " | ".join([name, pair, str(len(errors)), *cells]) + " |", flush=True)
+            cells = [name, pair, str(len(errors)), *mean_and_rms(errors)]
+            print("| " + " | ".join(cells) + " |", flush=True)
 
 
 def left_out(library: Library, name: str) -> dict[str, np.ndarray]:
@@ -56,10 +56,6 @@ def left_out(library: Library, name: str) -> dict[str, np.ndarray]:
             pair = pair_title(pair_of(point.names, library.species), point.in_liquids)
             errors.setdefault(pair, []).append(found - quantum)
     return {pair: np.array(own) for pair, own in errors.items()}
-
-
-def _rms(errors: np.ndarray) -> np.ndarray:
-    return np.sqrt((errors**2).mean(0))
 
 
 if __name__ == "__main__":

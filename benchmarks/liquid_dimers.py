@@ -19,7 +19,7 @@ from phyff.qm.dimers import decomposition_key, eda_job
 from phyff.qm.executor import Job, run_jobs
 from phyff.qm.level import PHYFF_2026A
 from phyff.qm.store import RecordStore
-from phyff.report.dimer_errors import COLUMNS, PairClass
+from phyff.report.dimer_errors import COLUMNS, PairClass, mean_and_rms
 from phyff.report.physics import Library
 
 LIBRARY = Path(__file__).parents[1] / "molecules"
@@ -69,9 +69,7 @@ def _report(library: Library) -> None:
 
 def _print_row(pair: PairClass, fit: str, energies: np.ndarray, chosen: np.ndarray) -> None:
     quantum = pair.quantum[chosen]
-    error = energies[chosen] - quantum
-    means, sizes = error.mean(0), np.sqrt((error**2).mean(0))
-    cells = [f"{m:+.2f} / {s:.2f}" for m, s in zip(means, sizes, strict=True)]
+    cells = mean_and_rms(energies[chosen] - quantum)
     print(
         "| " + " | ".join([pair.title, fit, str(len(quantum)), f"{quantum[:, -1].mean():.1f}", *cells]) + " |"
     )

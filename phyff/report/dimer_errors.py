@@ -237,6 +237,12 @@ def model_energies(
     return np.array([_with_total([own[part].item() for part in PARTS]) for own in found])
 
 
+def mean_and_rms(errors: np.ndarray) -> list[str]:
+    """Cells of a table, "mean / root mean square" of every column of errors (n, k), n at least one."""
+    means, sizes = errors.mean(0), np.sqrt((errors**2).mean(0))
+    return [f"{mean:+.2f} / {size:.2f}" for mean, size in zip(means, sizes, strict=True)]
+
+
 def shortest(point: DimerPoint) -> float:
     """nm between the closest atoms of the two molecules."""
     return float(cdist(*point.xyz).min())
