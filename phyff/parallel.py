@@ -13,14 +13,17 @@ import atexit
 import multiprocessing
 import os
 import runpy
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.sharedctypes import Synchronized
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from phyff.errors import InputError
 
 PARSL_VARIABLE = "PHYFF_PARSL"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENMM_CPU_THREADS")
+GPU_VARIABLE = "CUDA_VISIBLE_DEVICES"
 LOST_WORKERS = 3
 """A task that lost its worker is given to another so many times, unless the configuration says how."""
 GRACE_S = 10.0
@@ -42,8 +46,9 @@ def worker_pool(processes: int, threads: int) -> Iterator[Executor]:
     """An executor of module-level functions with arguments that pickle.
 
     Local: `processes` spawned workers that see their thread count before any numerical library is imported,
-    and that are told to stop (SIGTERM) when this process dies, however it dies. With a cluster both numbers
-    are the configuration's, and it stays up for the next pool.
+    and that are told to stop (SIGTERM) when this process dies, however it dies. Where there are several GPUs
+    each worker sees one of them, in turn. With a cluster both numbers are the configuration's, and it stays
+    up for the next pool.
     """
     path = os.environ.get(PARSL_VARIABLE)
     if path:
@@ -52,7 +57,8 @@ def worker_pool(processes: int, threads: int) -> Iterator[Executor]:
     saved = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_follow_parent)
+    arguments = (context.Value("i", 0), gpus())
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=arguments)
     try:
         yield pool
     finally:
@@ -79,6 +85,19 @@ def lost_worker(error: BaseException) -> bool:
 def cores() -> int:
     """Processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpus() -> list[str]:
+    """Names of the GPUs this process may use: what GPU_VARIABLE lists, else all that nvidia-smi lists."""
+    listed = os.environ.get(GPU_VARIABLE)
+    if listed is None:
+        command = shutil.which("nvidia-smi")
+        if command is None:
+            return []
+        asked = [command, "--query-gpu=index", "--format=csv,noheader"]
+        answer = subprocess.run(asked, capture_output=True, text=True, check=False)
+        listed = ",".join(answer.stdout.split()) if answer.returncode == 0 else ""
+    return [name.strip() for name in listed.split(",") if name.strip()]
 
 
 def on_cluster() -> bool:
@@ -147,6 +166,15 @@ def _read_config(path: Path) -> Any:
 def _retry_cost(error: Exception, task: Any) -> float:
     """Parsl's retry handler: a lost worker costs one retry, a task that failed by itself all of them."""
     return 1.0 if lost_worker(error) else 1.0 + LOST_WORKERS
+
+
+def _begin(begun: Synchronized[int], devices: Sequence[str]) -> None:
+    """Start a worker. begun: how many there are already, which chooses its GPU."""
+    _follow_parent()
+    with begun.get_lock():
+        number, begun.value = begun.value, begun.value + 1
+    if devices:
+        os.environ[GPU_VARIABLE] = devices[number % len(devices)]
 
 
 def _follow_parent() -> None:

@@ -81,7 +81,7 @@ def run_replicas(
     """Simulate, or go on simulating, replicas in out/replica-1 and so on, and analyse each and all together.
 
     They differ in their seeds: packing, velocities, thermostat and barostat. Each gets its share of the
-    cores, at least one, or shares the GPU; on a cluster each is a task. results.json and report.html of each
+    cores, at least one, and of the GPUs; on a cluster each is a task. results.json and report.html of each
     replica are written into its folder.
 
     Raises:

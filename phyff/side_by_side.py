@@ -85,7 +85,7 @@ def simulate_side_by_side(
 ) -> Generator[int]:
     """Run simulations, or go on with them, and give the number of each when it is finished.
 
-    at_once: local workers, which share the cores evenly, at least one each, or one GPU; a cluster takes all.
+    at_once: local workers, which share the cores evenly, at least one each, and GPUs; a cluster takes all.
     A simulation that fails does not stop the others. Ctrl-C saves all, as killing this process does.
     Raises SimulationError at the end when some failed, with the sentences of all.
     """

@@ -3,6 +3,7 @@
 import io
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,30 @@ def test_without_parsl_the_extra_is_named(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["train", "--parsl", str(tmp_path / "x.py")])
     assert result.exit_code == 2
     assert result.stderr == "parsl: Parsl is not installed; run pip install 'phyff[cluster]'.\n"
+
+
+def seen_gpu(meeting: Path, workers: int) -> str | None:
+    """Waits until as many workers have met, so that each does one."""
+    (meeting / str(os.getpid())).touch()
+    while len(list(meeting.iterdir())) < workers:
+        time.sleep(0.01)
+    return os.environ.get(parallel.GPU_VARIABLE)
+
+
+def test_local_workers_take_the_gpus_in_turn(tmp_path, monkeypatch):
+    monkeypatch.setenv(parallel.GPU_VARIABLE, "GPU-7a, 3")
+    with parallel.worker_pool(3, 1) as pool:
+        seen = [task.result(60) for task in [pool.submit(seen_gpu, tmp_path, 3) for _ in range(3)]]
+    assert sorted(map(str, seen)) == ["3", "GPU-7a", "GPU-7a"]
+
+
+@pytest.mark.parametrize(("answer", "devices"), [("echo 0; echo 1", ["0", "1"]), ("echo broken; exit 9", [])])
+def test_gpus_are_those_that_nvidia_smi_lists(tmp_path, monkeypatch, answer, devices):
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\n{answer}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.delenv(parallel.GPU_VARIABLE, raising=False)
+    assert parallel.gpus() == devices
+    monkeypatch.setenv(parallel.GPU_VARIABLE, "")
+    assert parallel.gpus() == []
