@@ -75,8 +75,8 @@ def run_suite(
                 row = _row(measured, formulations[number], found, suite.preset)
                 rows = [old for old in _read(path) if not _same(old, row)] + [row]
                 write_atomically(path, json.dumps(rows, indent=1) + "\n")
-                said = f"{row['value']} {row['unit']} ({row['verdict']})"
-                say(f"{row['system']}: {said}, experiment {row['experiment']}")
+                said = f"{_simulated(row)} {row['unit']} ({row['verdict']})"
+                say(f"{row['system']}: {said}, experiment {row['experiment']:g}")
     return newest(_read(path))
 
 
@@ -112,15 +112,18 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     )
     lines = [f"| {header} |", "|---" * 10 + "|"]
     for row in rows:
-        value = "-" if row["value"] is None else f"{row['value']:.4g} ± {row['error'] or float('nan'):.2g}"
         off = "-" if row["value"] is None else f"{100 * (row['value'] / row['experiment'] - 1):+.1f} %"
         lines.append(
             f"| {row['system']} | {row['temperature_K']:g} | {row['property']} ({row['unit']}) "
-            f"| {row['preset']} | {value} | {row['experiment']:g} | {off} "
+            f"| {row['preset']} | {_simulated(row)} | {row['experiment']:g} | {off} "
             f"| {row['verdict']} | {row['source']} | {row['date']} |"
         )
     lines += ["", *(f"- {name.replace('_', ' ')}: {value:.3g}" for name, value in scores(rows).items())]
     return "\n".join(lines) + "\n"
+
+
+def _simulated(row: dict[str, Any]) -> str:
+    return "-" if row["value"] is None else f"{row['value']:.4g} ± {row['error'] or float('nan'):.2g}"
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
-"""Geometries on which a species' valence terms are fitted: thermal normal-mode displacements and rigid
-torsion scans."""
+"""Geometries on which a species' valence terms are fitted: thermal normal-mode displacements, rigid torsion
+scans, and random rigid rotations about several bonds at once."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,13 +86,7 @@ def torsion_scan_geometries(molecule: Molecule, xyz: NDArray[np.float64], n_poin
     scans = []
     for i, j, k, m in rotatable_dihedrals(molecule, xyz):
         fold = max(_rotor_fold(molecule, j, k), _rotor_fold(molecule, k, j))
-        mol = Chem.Mol(molecule.rdkit())
-        mol.RemoveAllConformers()
-        conformer = Chem.Conformer(molecule.n_atoms)
-        for atom, position in enumerate(xyz * 10):
-            conformer.SetAtomPosition(atom, Point3D(*map(float, position)))
-        mol.AddConformer(conformer)
-        conformer = mol.GetConformer()
+        conformer = _conformer(molecule, xyz)
         start = rdMolTransforms.GetDihedralRad(conformer, i, j, k, m)
         angles = start + np.arange(n_points) * 2 * np.pi / fold / n_points
         frames = []
@@ -102,21 +97,62 @@ def torsion_scan_geometries(molecule: Molecule, xyz: NDArray[np.float64], n_poin
     return scans
 
 
+def twisted_geometries(
+    molecule: Molecule,
+    xyz: NDArray[np.float64],
+    dihedrals: Sequence[tuple[int, int, int, int]],
+    rng: np.random.Generator,
+) -> Iterator[NDArray[np.float64]]:
+    """Without end: xyz (N, 3) nm with every one of these acyclic dihedrals turned to a random angle."""
+    while True:
+        conformer = _conformer(molecule, xyz)
+        for dihedral in dihedrals:
+            rdMolTransforms.SetDihedralRad(conformer, *dihedral, float(rng.uniform(-np.pi, np.pi)))
+        yield conformer.GetPositions() / 10
+
+
+def skeleton_dihedrals(molecule: Molecule, xyz: NDArray[np.float64]) -> list[tuple[int, int, int, int]]:
+    """One dihedral of heavy atoms through each acyclic single bond of a species that has one."""
+    heavy = [a for a in range(molecule.n_atoms) if molecule.elements[a] != "H"]
+    return [
+        (left[0], j, k, right[0])
+        for j, k, left, right in _rotatable_bonds(molecule, xyz, heavy)
+        if left and right
+    ]
+
+
 def rotatable_dihedrals(molecule: Molecule, xyz: NDArray[np.float64]) -> list[tuple[int, int, int, int]]:
     """One dihedral through each symmetry-distinct acyclic single bond whose two ends both carry bent
     groups."""
-    mol, classes = molecule.rdkit(), molecule.symmetry_classes
+    classes = molecule.symmetry_classes
     found: dict[tuple[int, ...], tuple[int, int, int, int]] = {}
-    for bond in mol.GetBonds():
-        j, k = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
-        if bond.IsInRing() or bond.GetBondType() != Chem.BondType.SINGLE:
-            continue
-        left = [i for i in molecule.neighbours(j) if i != k and _bend(xyz, i, j, k) < NEAR_LINEAR]
-        right = [m for m in molecule.neighbours(k) if m != j and _bend(xyz, j, k, m) < NEAR_LINEAR]
+    for j, k, left, right in _rotatable_bonds(molecule, xyz, range(molecule.n_atoms)):
         if left and right:
             key = tuple(sorted((classes[j], classes[k])))
             found.setdefault(key, (left[0], j, k, right[0]))
     return list(found.values())
+
+
+def _rotatable_bonds(
+    molecule: Molecule, xyz: NDArray[np.float64], ends: Sequence[int]
+) -> Iterator[tuple[int, int, list[int], list[int]]]:
+    """Acyclic single bonds, with those of `ends` on either side that are not in line with the bond."""
+    for bond in molecule.rdkit().GetBonds():
+        j, k = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        if not bond.IsInRing() and bond.GetBondType() == Chem.BondType.SINGLE:
+            left = [i for i in molecule.neighbours(j) if i != k and _bend(xyz, i, j, k) < NEAR_LINEAR]
+            right = [m for m in molecule.neighbours(k) if m != j and _bend(xyz, j, k, m) < NEAR_LINEAR]
+            yield j, k, [i for i in left if i in ends], [m for m in right if m in ends]
+
+
+def _conformer(molecule: Molecule, xyz: NDArray[np.float64]) -> Chem.Conformer:
+    """A conformer of RDKit at xyz (N, 3) nm, of a molecule of its own."""
+    mol, conformer = Chem.Mol(molecule.rdkit()), Chem.Conformer(molecule.n_atoms)
+    mol.RemoveAllConformers()
+    for atom, position in enumerate(xyz * 10):
+        conformer.SetAtomPosition(atom, Point3D(*map(float, position)))
+    mol.AddConformer(conformer)
+    return mol.GetConformer()
 
 
 def _rotor_fold(molecule: Molecule, centre: int, partner: int) -> int:

@@ -146,5 +146,7 @@ def _conformers(data: MonomerData, weights: Sequence[float]) -> tuple[ConformerP
     )
 
 
-def _kind(group: str) -> Literal["displaced", "torsion"]:
-    return "torsion" if group.startswith("torsion") else "displaced"
+def _kind(group: str) -> Literal["displaced", "torsion", "twisted"]:
+    if group.startswith("torsion"):
+        return "torsion"
+    return "twisted" if group.startswith("twisted") else "displaced"

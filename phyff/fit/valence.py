@@ -27,6 +27,7 @@ from phyff.model.valence import (
     ImproperTerm,
     LinearAngleTerm,
     OneFourTerm,
+    TorsionPairTerm,
     TorsionTerm,
     UreyBradleyTerm,
     ValenceTerms,
@@ -41,8 +42,8 @@ NonBonded = Callable[[Array], tuple[float, Array]]
 
 FORCE_SIGMA = 300.0
 """kJ/mol/nm, the error expected of a force component of this functional form."""
-ENERGY_SIGMA = 2.0
-"""kJ/mol."""
+ENERGY_SIGMA, TURNED_ENERGY_SIGMA, MINIMUM_ENERGY_SIGMA = 2.0, 0.5, 0.5
+"""kJ/mol: of displaced geometries, of those with turned torsions, which decide populations, and of minima."""
 MINIMUM_FORCE_SIGMA = 30.0
 """kJ/mol/nm at a quantum minimum."""
 GEOMETRY_WEIGHTS = (0.0, 0.5, 1.5, 3.0, 4.0)
@@ -55,8 +56,8 @@ HESSIAN_SIGMA = 0.1
 """Relative error of a normal-mode force constant."""
 HESSIAN_FLOOR_PS2 = (2 * np.pi * 0.0299792458 * 200.0) ** 2
 """Squared angular frequency of 200 cm^-1 in 1/ps^2: softer modes count no more than this one."""
-STRAIN_SCALE = 40.0
-"""kJ/mol: the tolerated error of a rigid scan point grows e-fold with every such step above the lowest
+STRAIN_SCALE = 25.0
+"""kJ/mol: the tolerated error of a rigidly turned geometry grows e-fold with every such step above the lowest
 minimum."""
 BOND_TARGET_ANGSTROM, ANGLE_TARGET_DEGREES = 0.008, 1.2
 """The geometry counts as right within these, where conformers high up are let off by CONFORMER_SCALE."""
@@ -64,6 +65,8 @@ BOND_BAR_ANGSTROM, ANGLE_BAR_DEGREES = 0.0099, 1.49
 """No conformer may miss by more; the project's bars are 0.01 and 1.5."""
 CONFORMER_SCALE = 10.0
 """kJ/mol: a conformer's geometry counts less by a factor e for every such step above the lowest."""
+TURNED_WINDOW = 60.0
+"""kJ/mol above the lowest minimum: figures of quality leave turned geometries beyond it out."""
 HESSIAN_STEP_NM = 2e-4
 WAVENUMBER = 1 / (2 * np.pi * 0.0299792458)
 """cm^-1 of an angular frequency of 1/ps."""
@@ -73,7 +76,8 @@ WAVENUMBER = 1 / (2 * np.pi * 0.0299792458)
 class Sample:
     """One quantum calculation of the isolated species; energies of all samples share one zero."""
 
-    kind: Literal["minimum", "displaced", "torsion"]
+    kind: Literal["minimum", "displaced", "torsion", "twisted"]
+    """Torsion: a point of a scan; twisted: all torsions of the skeleton turned at random."""
     xyz: Array
     """(N, 3) nm."""
     energy: float
@@ -101,9 +105,10 @@ def fit_valence(
     """Fit every valence term of a species.
 
     minima: optimised conformers, the first defines coordination (which ligands are trans). samples: thermal
-    displacements and torsion-scan points; every fifth displaced one is held out. hessian (3N, 3N) kJ/mol/nm^2
-    at minima[0]. nonbonded: intramolecular non-bonded energy and forces to be taken off first. FitError when
-    there is no minimum, an array does not fit the molecule, or the data hold a number that is not finite.
+    displacements, torsion-scan points and twisted geometries; see `split` for what is held out. hessian
+    (3N, 3N) kJ/mol/nm^2 at minima[0]. nonbonded: intramolecular non-bonded energy and forces to be taken off
+    first. FitError when there is no minimum, an array does not fit the molecule, or the data hold a number
+    that is not finite.
     """
     _check(molecule, minima, samples, hessian)
     train, _ = split(samples)
@@ -124,9 +129,11 @@ def fit_valence(
 
 
 def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
-    """(train, held out): every fifth displaced geometry is held out, torsion-scan points never."""
+    """(train, held out): every fifth displaced and every fourth twisted geometry is held out, torsion-scan
+    points never."""
     displaced = [s for s in samples if s.kind == "displaced"]
-    heldout = displaced[4::5]
+    twisted = [s for s in samples if s.kind == "twisted"]
+    heldout = displaced[4::5] + twisted[3::4]
     return [s for s in samples if not any(s is h for h in heldout)], heldout
 
 
@@ -140,20 +147,25 @@ def valence_quality(
 ) -> dict[str, float]:
     """What the terms reach; a figure without data behind it is left out.
 
-    force_rms_{train,heldout,torsion}_kcal_mol_A (per component), energy_rms_{train,heldout,torsion}_kJ_mol
-    (against minima[0]; torsion: scan points less than 60 kJ/mol above it), conformer_energy_error_kJ_mol
+    force_rms_{train,heldout,torsion,twisted,twisted_heldout}_kcal_mol_A (per component) and
+    energy_rms_{...}_kJ_mol (against minima[0]; of scan points and twisted geometries those less than
+    60 kJ/mol above it, train and heldout are displaced ones), conformer_energy_error_kJ_mol
     (largest), max_bond_error_A and max_angle_error_deg (after minimising every conformer),
     frequency_rms_error_cm1 and frequency_max_error_cm1 (harmonic, in order).
     """
     train, heldout = split(samples)
-    scans = [s for s in train if s.kind == "torsion"]
-    sets = {"train": [s for s in train if s.kind == "displaced"], "heldout": heldout, "torsion": scans}
+    low = minima[0].energy + TURNED_WINDOW
+    sets = {
+        "train": [s for s in train if s.kind == "displaced"],
+        "heldout": [s for s in heldout if s.kind == "displaced"],
+        "torsion": [s for s in train if s.kind == "torsion" and s.energy < low],
+        "twisted": [s for s in train if s.kind == "twisted" and s.energy < low],
+        "twisted_heldout": [s for s in heldout if s.kind == "twisted" and s.energy < low],
+    }
     quality: dict[str, float] = {}
     zero = minima[0].energy - _energy_and_forces(terms, minima[0].xyz, nonbonded)[0]
 
     for name, members in sets.items():
-        if name == "torsion":
-            members = [s for s in members if s.energy - minima[0].energy < 60.0]
         if not members:
             continue
         predicted = [_energy_and_forces(terms, s.xyz, nonbonded) for s in members]
@@ -264,6 +276,7 @@ class _Block:
     """All terms of one kind; terms of one type share a row of constants."""
 
     kind: str
+    """As in ValenceTerms, but the two halves of torsion pairs are blocks of their own."""
     atoms: list[tuple[int, ...]]
     """Of each of T terms."""
     types: NDArray[np.int64]
@@ -291,6 +304,8 @@ _COORDINATES: dict[str, Callable[[torch.Tensor, Sequence[tuple[int, ...]]], torc
     "urey_bradleys": model.distances,
     "one_fours": model.distances,
     "torsions": model.dihedrals,
+    "torsion_cosines": model.dihedral_cosines,
+    "torsion_sines": model.dihedral_sines,
     "impropers": model.dihedrals,
 }
 _ENERGIES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
@@ -300,6 +315,8 @@ _ENERGIES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "urey_bradleys": lambda q, p: model.urey_bradley_energy(q, p[..., 0], p[..., 1]),
     "one_fours": lambda q, p: model.one_four_energy(q, p[..., 0], p[..., 1], p[..., 2]),
     "torsions": model.torsion_energy,
+    "torsion_cosines": lambda q, p: p[..., 0] * q,
+    "torsion_sines": lambda q, p: p[..., 0] * q,
     "impropers": lambda q, p: model.improper_energy(q, p[..., 0]),
 }
 
@@ -350,6 +367,7 @@ def _term_blocks(molecule: Molecule, minima: Sequence[Array]) -> list[_Block]:
     torsions = _torsion_quadruples(molecule, straight)
     apart = molecule.distance_matrix()
     far_ends = {(min(t[0], t[3]), max(t[0], t[3])): key(t) for t in torsions if apart[t[0], t[3]] == 3}
+    chains = {c: key(c) for c in _skeleton_chains(molecule, torsions)}
     planar = _planar_centres(molecule, minima)
     order = 4 if any(len(molecule.neighbours(a)) >= 5 for a in range(molecule.n_atoms)) else 3
     out_of_plane = {
@@ -364,12 +382,15 @@ def _term_blocks(molecule: Molecule, minima: Sequence[Array]) -> list[_Block]:
         ("urey_bradleys", {p: k for p, k in ends.items() if p not in bonded}, urey_bradley),
         ("one_fours", far_ends, one_four),
         ("torsions", {t: key(t) for t in torsions}, lambda _: [(0.0, 10.0, -150.0, 150.0)] * order),
+        ("torsion_cosines", chains, lambda _: [TORSION_PAIR_PRIOR]),
+        ("torsion_sines", chains, lambda _: [TORSION_PAIR_PRIOR]),
         ("impropers", out_of_plane, lambda _: [(20.0, 30.0, 0.0, 500.0)]),
     ]
     return [_block(kind, keys, start) for kind, keys, start in kinds if keys]
 
 
 UREY_LOWER = -1e5
+TORSION_PAIR_PRIOR = (0.0, 5.0, -40.0, 40.0)
 
 
 def _block(
@@ -416,6 +437,25 @@ def _torsion_quadruples(
     ]
 
 
+def _skeleton_chains(
+    molecule: Molecule, torsions: Sequence[tuple[int, int, int, int]]
+) -> list[tuple[int, int, int, int, int]]:
+    """Chains of five heavy atoms with two torsions about bonds outside of rings, each once."""
+    ring_bonds = {
+        frozenset((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))
+        for b in molecule.rdkit().GetBonds()
+        if b.IsInRing()
+    }
+    free = {
+        t
+        for i, j, k, m in torsions
+        for t in ((i, j, k, m), (m, k, j, i))
+        if frozenset((j, k)) not in ring_bonds and all(molecule.elements[a] != "H" for a in t)
+    }
+    chains = {(*t, m) for t in free for m in molecule.neighbours(t[3]) if (*t[1:], m) in free and m != t[0]}
+    return sorted(c for c in chains if c[0] < c[4])
+
+
 def _planar_centres(molecule: Molecule, minima: Sequence[Array]) -> list[tuple[int, int, int, int]]:
     """Three-coordinate centres whose bond angles add up to more than 350 degrees in every minimum."""
     found = []
@@ -434,6 +474,7 @@ def _assemble(n_atoms: int, blocks: Sequence[_Block]) -> ValenceTerms:
     rows: dict[str, list[tuple[Any, list[float]]]] = {
         b.kind: [(a, b.values[t].tolist()) for a, t in zip(b.atoms, b.types, strict=True)] for b in blocks
     }
+    halves = zip(rows.get("torsion_cosines", []), rows.get("torsion_sines", []), strict=True)
     return ValenceTerms(
         n_atoms=n_atoms,
         bonds=tuple(BondTerm(atoms=a, k=v[0], r0=v[1], anharmonicity=v[2]) for a, v in rows.get("bonds", [])),
@@ -446,6 +487,7 @@ def _assemble(n_atoms: int, blocks: Sequence[_Block]) -> ValenceTerms:
             OneFourTerm(atoms=a, g=v[0], k=v[1], centre=v[2]) for a, v in rows.get("one_fours", [])
         ),
         torsions=tuple(TorsionTerm(atoms=a, k=tuple(v)) for a, v in rows.get("torsions", [])),
+        torsion_pairs=tuple(TorsionPairTerm(atoms=a, c=c[0], s=s[0]) for (a, c), (_, s) in halves),
         impropers=tuple(
             ImproperTerm(atoms=(a[2], a[0], a[1], a[3]), k=v[0]) for a, v in rows.get("impropers", [])[::3]
         ),
@@ -473,6 +515,8 @@ class _Observations:
     """(minima + samples,) kJ/mol."""
     strain: Array
     """(minima + samples,) factor on the tolerated error."""
+    energy_sigma: Array
+    """(minima + samples,) kJ/mol, tolerated error but for the strain."""
     modes: Array
     """(M, 3N) displacement of each normal mode in nm per unit of mass-weighted length."""
     steps: Array
@@ -492,8 +536,10 @@ def _observe(
     lowest = min(s.energy for s in minima)
     all_samples = [*minima, *train]
     strain = np.array(
-        [np.exp((s.energy - lowest) / STRAIN_SCALE) if s.kind == "torsion" else 1.0 for s in all_samples]
+        [np.exp((s.energy - lowest) / STRAIN_SCALE) if _is_turned(s) else 1.0 for s in all_samples]
     )
+    energy_sigma = np.array([TURNED_ENERGY_SIGMA if _is_turned(s) else ENERGY_SIGMA for s in all_samples])
+    energy_sigma[: len(minima)] = MINIMUM_ENERGY_SIGMA
     bonded = [s if nonbonded is None else _without(s, nonbonded) for s in all_samples]
     frames = [s.xyz for s in all_samples]
     modes, steps, mode_hessian = np.zeros((0, 3 * molecule.n_atoms)), np.zeros(0), np.zeros((0, 0))
@@ -517,10 +563,15 @@ def _observe(
         forces=np.array([s.forces.ravel() for s in bonded]),
         energies=np.array([s.energy for s in bonded]),
         strain=strain,
+        energy_sigma=energy_sigma,
         modes=modes,
         steps=steps,
         mode_hessian=mode_hessian,
     )
+
+
+def _is_turned(sample: Sample) -> bool:
+    return sample.kind in ("torsion", "twisted")
 
 
 def _without(sample: Sample, nonbonded: NonBonded) -> Sample:
@@ -640,7 +691,7 @@ def _residuals(
             np.einsum("mgx,mxp->mgp", response, d_forces[: observed.n_minima]).reshape(-1, d_forces.shape[-1])
         )
 
-    energy_weight = 1 / (np.where(is_minimum, 0.25, 1.0) * ENERGY_SIGMA * observed.strain)
+    energy_weight = 1 / (observed.energy_sigma * observed.strain)
     share = energy_weight**2 / np.sum(energy_weight**2)
     difference = energy[:known] - observed.energies
     rows.append((difference - share @ difference) * energy_weight)

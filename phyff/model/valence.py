@@ -1,8 +1,9 @@
 """Bonds, angles, 1-3 and 1-4 distances, proper and improper torsions of one species, in torch.
 
 A class-I force field plus a distance term on every 1-3 and 1-4 pair (at the price of a bond they carry the
-coupling of bonds, angles and torsions that class-II force fields write as cross terms) and bonds with the
-quartic expansion of a Morse curve, as in MM3 (Allinger, Yuh, Lii, JACS 111, 8551 (1989)). Each `*_energy`
+coupling of bonds, angles and torsions that class-II force fields write as cross terms), a product term for
+neighbouring torsions of a chain, and bonds with the quartic expansion of a Morse curve, as in MM3 (Allinger,
+Yuh, Lii, JACS 111, 8551 (1989)). Each `*_energy`
 takes the internal coordinate and its constants; phyff/openmm/valence.py writes the same lines as OpenMM
 forces.
 """
@@ -13,7 +14,16 @@ import torch
 from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
-KINDS = ("bonds", "angles", "linear_angles", "urey_bradleys", "one_fours", "torsions", "impropers")
+KINDS = (
+    "bonds",
+    "angles",
+    "linear_angles",
+    "urey_bradleys",
+    "one_fours",
+    "torsions",
+    "torsion_pairs",
+    "impropers",
+)
 
 
 class _Term(BaseModel):
@@ -81,6 +91,17 @@ class TorsionTerm(_Term):
     """kJ/mol, k[n-1] for periodicity n."""
 
 
+class TorsionPairTerm(_Term):
+    """c cos(phi) cos(psi) + s sin(phi) sin(psi) of the two torsions of a chain of five atoms: how far the
+    rotamers of a bond depend on those of the next."""
+
+    atoms: tuple[int, int, int, int, int]
+    c: float
+    """kJ/mol."""
+    s: float
+    """kJ/mol."""
+
+
 class ImproperTerm(_Term):
     """k/3 (1 - cos 2 phi) summed over the three dihedrals of `improper_dihedrals`: zero when the four atoms
     are coplanar."""
@@ -102,6 +123,7 @@ class ValenceTerms(_Term):
     urey_bradleys: tuple[UreyBradleyTerm, ...] = ()
     one_fours: tuple[OneFourTerm, ...] = ()
     torsions: tuple[TorsionTerm, ...] = ()
+    torsion_pairs: tuple[TorsionPairTerm, ...] = ()
     impropers: tuple[ImproperTerm, ...] = ()
 
     @model_validator(mode="after")
@@ -126,6 +148,7 @@ def valence_components(terms: ValenceTerms, xyz: Tensor) -> dict[str, Tensor]:
 
     bonds, angles, linear, urey = terms.bonds, terms.angles, terms.linear_angles, terms.urey_bradleys
     one_fours, torsions, impropers = terms.one_fours, terms.torsions, terms.impropers
+    chains = [t.atoms for t in terms.torsion_pairs]
     order = max((len(t.k) for t in torsions), default=1)
     series = [t.k + (0.0,) * (order - len(t.k)) for t in torsions]
     planes = [dihedral for t in impropers for dihedral in improper_dihedrals(t.atoms)]
@@ -155,6 +178,10 @@ def valence_components(terms: ValenceTerms, xyz: Tensor) -> dict[str, Tensor]:
         ).sum(-1),
         "torsions": torsion_energy(
             dihedrals(xyz, [t.atoms for t in torsions]), column(series).reshape(-1, order)
+        ).sum(-1),
+        "torsion_pairs": (
+            column([t.c for t in terms.torsion_pairs]) * dihedral_cosines(xyz, chains)
+            + column([t.s for t in terms.torsion_pairs]) * dihedral_sines(xyz, chains)
         ).sum(-1),
         "impropers": improper_energy(
             dihedrals(xyz, planes), column([t.k for t in impropers]).repeat_interleave(3)
@@ -235,6 +262,16 @@ def dihedrals(xyz: Tensor, quadruples: Sequence[tuple[int, ...]]) -> Tensor:
     c = xyz[..., m, :] - xyz[..., k, :]
     left, right = torch.linalg.cross(a, b), torch.linalg.cross(b, c)
     return torch.atan2((a * right).sum(-1) * torch.linalg.vector_norm(b, dim=-1), (left * right).sum(-1))
+
+
+def dihedral_cosines(xyz: Tensor, chains: Sequence[tuple[int, ...]]) -> Tensor:
+    """(..., len(chains)) product of the cosines of the two dihedrals of each chain of five atoms."""
+    return dihedrals(xyz, [c[:4] for c in chains]).cos() * dihedrals(xyz, [c[1:] for c in chains]).cos()
+
+
+def dihedral_sines(xyz: Tensor, chains: Sequence[tuple[int, ...]]) -> Tensor:
+    """The same of their sines."""
+    return dihedrals(xyz, [c[:4] for c in chains]).sin() * dihedrals(xyz, [c[1:] for c in chains]).sin()
 
 
 def _columns(xyz: Tensor, atoms: Sequence[tuple[int, ...]], width: int) -> tuple[Tensor, ...]:

@@ -11,6 +11,9 @@ from phyff.model.valence import ValenceTerms, improper_dihedrals
 
 BOND = "0.5*k*d^2*(1 - anharmonicity*d + 7/12*anharmonicity^2*d^2); d=r-r0"
 ONE_FOUR = "g*d + 0.5*k*d^2; d=r-centre"
+TORSION_PAIR = (
+    "c*cos(phi)*cos(psi) + s*sin(phi)*sin(psi); phi=dihedral(p1, p2, p3, p4); psi=dihedral(p2, p3, p4, p5)"
+)
 LINEAR_ANGLE = "k*(1 + cos(theta))"
 
 
@@ -35,6 +38,9 @@ def add_valence_forces(
     for name in ("g", "k", "centre"):
         one_fours.addPerBondParameter(name)
     torsions = openmm.PeriodicTorsionForce()
+    torsion_pairs = openmm.CustomCompoundBondForce(5, TORSION_PAIR)
+    for name in ("c", "s"):
+        torsion_pairs.addPerBondParameter(name)
 
     for terms, particles in molecules:
         if len(particles) != terms.n_atoms:
@@ -57,6 +63,8 @@ def add_valence_forces(
             for n, k in enumerate(torsion.k, start=1):
                 if k != 0.0:
                     torsions.addTorsion(*(at[a] for a in torsion.atoms), n, 0.0, k)
+        for chain in terms.torsion_pairs:
+            torsion_pairs.addBond([at[a] for a in chain.atoms], [chain.c, chain.s])
         for improper in terms.impropers:
             for dihedral in improper_dihedrals(improper.atoms):
                 torsions.addTorsion(*(at[a] for a in dihedral), 2, math.pi, improper.k / 3)
@@ -69,6 +77,7 @@ def add_valence_forces(
         ("Urey-Bradley", urey_bradleys, urey_bradleys.getNumBonds()),
         ("one-four", one_fours, one_fours.getNumBonds()),
         ("torsions", torsions, torsions.getNumTorsions()),
+        ("torsion pairs", torsion_pairs, torsion_pairs.getNumBonds()),
     ):
         if count:
             force.setName(f"valence: {name}")

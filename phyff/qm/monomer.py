@@ -11,14 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from pyscf import dft, gto
+from tblite.exceptions import TBLiteRuntimeError
 from tblite.interface import Calculator
 
 from phyff.errors import PhyffError
-from phyff.fit.sampling import normal_modes, thermal_displacements, torsion_scan_geometries
+from phyff.fit.sampling import (
+    normal_modes,
+    skeleton_dihedrals,
+    thermal_displacements,
+    torsion_scan_geometries,
+    twisted_geometries,
+)
 from phyff.qm import esp
 from phyff.qm.executor import Job, run_jobs
 from phyff.qm.gradient import nuclear_gradient
@@ -46,9 +54,13 @@ THERMAL_SAMPLES, OTHER_CONFORMER_SAMPLES = 20, 6
 """Displaced geometries about the lowest conformer, and about each other one."""
 SAMPLE_TEMPERATURE = 300.0
 TORSION_POINTS = 12
+TWISTED_SAMPLES, TWISTED_TRIALS, TWISTED_WINDOW_KJ = 16, 1500, 45.0
+"""Geometries with all torsions of the skeleton turned at random: so many, of so many drawn at most, those
+that GFN2-xTB puts less than this above the start.
+"""
 CLASH_RADII = 0.55
-"""Scan points with atoms three or more bonds apart closer than this times their van der Waals radii are left
-out.
+"""Turned geometries with atoms three or more bonds apart closer than this times their van der Waals radii are
+left out.
 """
 ESP_POINTS_PER_SHELL = 130
 RESPONSE_POINTS_PER_SHELL = 60
@@ -71,7 +83,7 @@ class MonomerError(PhyffError):
 @dataclass(frozen=True)
 class ValenceSample:
     """One gradient of the isolated species. `group` names what may not be split between training and test:
-    "thermal-<conformer>-<n>", "torsion-<i>-<j>-<k>-<l>" or "minimum-<conformer>"."""
+    "thermal-<conformer>-<n>", "torsion-<i>-<j>-<k>-<l>", "twisted-<n>" or "minimum-<conformer>"."""
 
     group: str
     xyz: np.ndarray
@@ -296,8 +308,8 @@ def _valence_samples(
     hessian: np.ndarray,
     stage: Stage,
 ) -> list[ValenceSample]:
-    """Gradients at thermal displacements of every conformer, on rigid torsion scans of the lowest, and at
-    the minima.
+    """Gradients at thermal displacements of every conformer, on rigid torsion scans of the lowest, at the
+    minima, and where several torsions are turned at once.
     """
     if molecule.n_atoms == 1:
         return []
@@ -312,7 +324,22 @@ def _valence_samples(
             "hessian_hartree_bohr2": np.round(hessian, 6).tolist() if i == 0 else [],
         }
         jobs.append(Job("valence_geometries", spec, valence_geometries_job, f"{name} displacements {i}"))
-    groups, geometries = [], []
+    lowest = minima[0][1]
+    turning = skeleton_dihedrals(molecule, lowest * BOHR_NM)
+    groups: list[str] = []
+    geometries: list[Any] = []
+    if len(turning) > 1:
+        spec = {
+            **_spec(molecule, lowest, {"energy": "GFN2-xTB"}),
+            "dihedrals": [list(dihedral) for dihedral in turning],
+            "count": TWISTED_SAMPLES,
+            "trials": TWISTED_TRIALS,
+            "window_kj": TWISTED_WINDOW_KJ,
+        }
+        job = Job("twisted_geometries", spec, twisted_geometries_job, f"{name} twisted")
+        (record,) = stage([job], "twisted geometries")
+        geometries += record["xyz_bohr"]
+        groups += [f"twisted-{n}" for n in range(len(geometries))]
     for i, record in enumerate(stage(jobs, "displaced geometries")):
         groups += [f"minimum-{i}"] + [group.replace("thermal", f"thermal-{i}") for group in record["groups"]]
         geometries += [minima[i][1].tolist(), *record["xyz_bohr"]]
@@ -453,6 +480,31 @@ def valence_geometries_job(spec: dict[str, Any]) -> dict[str, Any]:
                     groups.append("torsion-" + "-".join(map(str, scan.atoms)))
                     geometries.append(points)
     return {"groups": groups, "xyz_bohr": [rounded_geometry(geometry) for geometry in geometries]}
+
+
+def twisted_geometries_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Random rotations about several bonds that do not clash and stay below the window: `xyz_bohr`
+    (n, N, 3)."""
+    molecule, xyz = Molecule.from_smiles(spec["mapped_smiles"]), np.array(spec["xyz_bohr"])
+    numbers = np.array([gto.charge(element) for element in spec["elements"]])
+    calculator = Calculator("GFN2-xTB", numbers, xyz, float(spec["charge"]))
+    calculator.set("verbosity", 0)
+    most = float(calculator.singlepoint().get("energy")) + spec["window_kj"] / HARTREE_KJ
+    drawn = twisted_geometries(molecule, xyz * BOHR_NM, spec["dihedrals"], np.random.default_rng(1))
+    kept: list[np.ndarray] = []
+    for turned in islice(drawn, spec["trials"]):
+        geometry = turned / BOHR_NM
+        if not _clashes(molecule, geometry):
+            calculator.update(geometry)
+            try:
+                energy = float(calculator.singlepoint().get("energy"))
+            except TBLiteRuntimeError:  # no convergence: too strained
+                continue
+            if energy < most:
+                kept.append(geometry)
+        if len(kept) == spec["count"]:
+            break
+    return {"xyz_bohr": [rounded_geometry(geometry) for geometry in kept]}
 
 
 def density_job(spec: dict[str, Any]) -> dict[str, Any]:

@@ -1,21 +1,35 @@
 """The valence fit keeps symmetry and meets the bars on xTB references and thermal samples."""
 
 from functools import lru_cache
+from itertools import combinations, islice
 
 import numpy as np
 import openmm
 import pytest
+import torch
 from numpy.typing import NDArray
+from rdkit.Chem import AllChem
 from scipy.optimize import minimize
 
 from phyff.errors import FitError
 from phyff.fit.sampling import (
     normal_modes,
+    skeleton_dihedrals,
     thermal_displacements,
     torsion_scan_geometries,
+    twisted_geometries,
 )
-from phyff.fit.valence import Sample, ValenceFit, fit_valence, valence_hessian
-from phyff.model.valence import ValenceTerms
+from phyff.fit.valence import Sample, ValenceFit, fit_valence, minimise, valence_hessian
+from phyff.model.valence import (
+    AngleTerm,
+    BondTerm,
+    TorsionPairTerm,
+    TorsionTerm,
+    ValenceTerms,
+    bend_angles,
+    dihedrals,
+    valence_energy,
+)
 from phyff.openmm.valence import add_valence_forces
 from phyff.species.molecule import Molecule
 from phyff.units import BOHR_NM, GAS_CONSTANT, HARTREE_KJ
@@ -157,13 +171,16 @@ def test_thermal_displacements_carry_the_classical_energy_and_no_rigid_motion() 
     np.testing.assert_allclose(np.average(drawn - minimum.xyz, axis=1, weights=molecule.masses), 0, atol=1e-9)
 
 
-def test_scans_turn_each_distinct_rotatable_bond_and_nothing_else() -> None:
-    from rdkit.Chem import AllChem
-
-    molecule = Molecule.from_smiles("COC(=O)OC")
+def _embedded(smiles: str) -> tuple[Molecule, Array]:
+    """A molecule with RDKit's first guess of its geometry, nm."""
+    molecule = Molecule.from_smiles(smiles)
     graph = molecule.rdkit()
     AllChem.EmbedMolecule(graph, randomSeed=1)
-    xyz = graph.GetConformer().GetPositions() / 10
+    return molecule, graph.GetConformer().GetPositions() / 10
+
+
+def test_scans_turn_each_distinct_rotatable_bond_and_nothing_else() -> None:
+    molecule, xyz = _embedded("COC(=O)OC")
     scans = torsion_scan_geometries(molecule, xyz, 6)
     assert len(scans) == 2
     pairs = np.array(molecule.bonds)
@@ -171,6 +188,51 @@ def test_scans_turn_each_distinct_rotatable_bond_and_nothing_else() -> None:
         lengths = np.linalg.norm(scan.xyz[:, pairs[:, 0]] - scan.xyz[:, pairs[:, 1]], axis=-1)
         np.testing.assert_allclose(lengths, lengths[:1].repeat(6, 0), atol=1e-9)
         np.testing.assert_allclose(scan.xyz[0], xyz, atol=1e-9)
+
+
+def test_twisting_turns_the_skeleton_at_random_and_nothing_else() -> None:
+    molecule, xyz = _embedded("COCCOC")
+    turning = skeleton_dihedrals(molecule, xyz)
+    assert [sorted(t[1:3]) for t in turning] == [[1, 2], [2, 3], [3, 4]]
+    drawn = twisted_geometries(molecule, xyz, turning, np.random.default_rng(3))
+    twisted = torch.tensor(np.array(list(islice(drawn, 40))))
+    triples = [(i, j, k) for j in range(6) for i, k in combinations(molecule.neighbours(j), 2)]
+    angles = bend_angles(twisted, triples)
+    torch.testing.assert_close(angles, angles[:1].expand_as(angles), atol=1e-6, rtol=0)
+    turned = dihedrals(twisted, turning).numpy()
+    assert (np.abs(np.mean(np.exp(1j * turned), axis=0)) < 0.4).all()  # all around
+    assert not np.allclose(turned[:, 0], turned[:, 1])
+
+
+@pytest.mark.parametrize("smiles", ["O=C1OCCO1", "CC#N", "COC(C)=O"])
+def test_rings_straight_chains_and_methyls_are_not_twisted(smiles: str) -> None:
+    assert len(skeleton_dihedrals(*_embedded(smiles))) < 2
+
+
+def test_the_coupling_of_neighbouring_torsions_is_recovered() -> None:
+    molecule = Molecule.from_smiles("FOOOF")
+    chain = (0, 1, 2, 3, 4)
+    truth = ValenceTerms(
+        n_atoms=5,
+        bonds=tuple(BondTerm(atoms=b, k=3e5, r0=0.14) for b in molecule.bonds),
+        angles=tuple(AngleTerm(atoms=(i, i + 1, i + 2), k=500.0, theta0=1.85) for i in range(3)),
+        torsions=tuple(TorsionTerm(atoms=chain[i : i + 4], k=(4.0, 9.0, -2.0)) for i in (0, 1)),
+        torsion_pairs=(TorsionPairTerm(atoms=chain, c=6.0, s=-9.0),),
+    )
+
+    def sample(kind: str, xyz: Array) -> Sample:
+        x = torch.tensor(xyz, requires_grad=True)
+        energy = valence_energy(truth, x)
+        (gradient,) = torch.autograd.grad(energy, x)
+        return Sample(kind, xyz, energy.item(), -gradient.numpy())  # type: ignore[arg-type]
+
+    minimum = sample("minimum", minimise(truth, _embedded("FOOOF")[1]))
+    turning = skeleton_dihedrals(molecule, minimum.xyz)
+    drawn = twisted_geometries(molecule, minimum.xyz, turning, np.random.default_rng(1))
+    fit = fit_valence(molecule, [minimum], [sample("twisted", xyz) for xyz in islice(drawn, 24)])
+    (found,) = fit.terms.torsion_pairs
+    assert found.s == pytest.approx(-9.0, abs=1.5)
+    assert fit.quality["energy_rms_twisted_heldout_kJ_mol"] < 0.5
 
 
 def test_a_monoatomic_ion_has_no_terms() -> None:

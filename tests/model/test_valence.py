@@ -11,6 +11,7 @@ from phyff.model.valence import (
     ImproperTerm,
     LinearAngleTerm,
     OneFourTerm,
+    TorsionPairTerm,
     TorsionTerm,
     UreyBradleyTerm,
     ValenceTerms,
@@ -72,6 +73,23 @@ def test_an_improper_is_zero_and_flat_when_planar_and_rises_both_ways() -> None:
     height = torch.zeros((), dtype=torch.float64, requires_grad=True)
     assert flat.abs() < 1e-12 and up > 0.1 and torch.isclose(up, down)
     assert torch.autograd.grad(energy(height), height)[0].abs() < 1e-9
+
+
+def test_a_torsion_pair_tells_gauche_turns_of_one_sense_from_those_of_opposite_senses() -> None:
+    terms = ValenceTerms(n_atoms=5, torsion_pairs=(TorsionPairTerm(atoms=(0, 1, 2, 3, 4), c=3.0, s=-8.0),))
+
+    def energy(phi: float, psi: float) -> float:
+        first = [np.cos(np.deg2rad(phi)), np.sin(np.deg2rad(phi))]
+        last = [np.cos(np.deg2rad(psi)), np.sin(np.deg2rad(psi))]
+        # a right angle in the middle: the first torsion turns about x, the second about y
+        chain = [[0, first[0], first[1]], [0, 0, 0], [1, 0, 0], [1, 1, 0], [1 - last[0], 1, last[1]]]
+        return valence_energy(terms, torch.tensor(chain, dtype=torch.float64)).item()
+
+    assert energy(180, 180) == pytest.approx(3.0)
+    assert energy(0, 180) == pytest.approx(-3.0)
+    assert energy(90, 90) == pytest.approx(-energy(90, -90))
+    assert abs(energy(90, 90)) == pytest.approx(8.0)
+    assert energy(60, 70) == pytest.approx(energy(-60, -70))
 
 
 def test_terms_survive_a_round_trip_through_json() -> None:

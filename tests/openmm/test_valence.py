@@ -13,6 +13,7 @@ from phyff.model.valence import (
     ImproperTerm,
     LinearAngleTerm,
     OneFourTerm,
+    TorsionPairTerm,
     TorsionTerm,
     UreyBradleyTerm,
     ValenceTerms,
@@ -31,6 +32,7 @@ EVERYTHING = ValenceTerms(
     urey_bradleys=(UreyBradleyTerm(atoms=(0, 2), k=-2e4, r0=0.24),),
     one_fours=(OneFourTerm(atoms=(0, 3), g=-50.0, k=1000.0, centre=0.3),),
     torsions=(TorsionTerm(atoms=(0, 1, 2, 3), k=(1.0, -2.0, 3.0)),),
+    torsion_pairs=(TorsionPairTerm(atoms=(3, 2, 1, 4, 0), c=4.0, s=-7.0),),
     impropers=(ImproperTerm(atoms=(1, 0, 2, 4), k=30.0),),
 )
 XYZ = np.array([[0, 0.14, 0.02], [0, 0, 0], [0.15, 0, 0], [0.2, 0.05, 0.12], [-0.1, -0.1, 0.03]], dtype=float)

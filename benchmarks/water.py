@@ -1,14 +1,15 @@
 """Rigid water, end to end with phyff's own analysis, against published values of the same model.
 
-    python benchmarks/water_tip3p.py OUT [PS] [MODEL] [PLATFORM]
+    python benchmarks/water.py OUT [PS] [MODEL] [PLATFORM]
 
 216 molecules of MODEL (tip3p or spce) at 298 K. An equilibrium run of PS (default 1000) goes through
 `phyff.analyze` as a trajectory from elsewhere (diffusion, dielectric constant), driven ones of 0.4 PS each
 through phyff.md.viscosity: about 40 minutes of one core. Finished parts stay in OUT; driven ones are resumed.
 
 Dielectric constants: Hoechtl et al., J. Chem. Phys. 109, 4927 (1998). Viscosity of SPC/E at 298 K and 1 bar:
-sklogwiki.org, "SPC/E model of water". Viscosity and infinite-size diffusion of TIP3P (~): as remembered from
-Yeh and Hummer, J. Phys. Chem. B 108, 15873 (2004), of which only the abstract was at hand.
+sklogwiki.org, "SPC/E model of water". As remembered, with only the abstracts at hand (~): infinite-size
+diffusion of SPC/E from Tazi et al., J. Phys.: Condens. Matter 24, 284117 (2012), that of TIP3P and its
+viscosity from Yeh and Hummer, J. Phys. Chem. B 108, 15873 (2004).
 """
 
 import sys
@@ -36,7 +37,7 @@ AMPLITUDES = (0.03, 0.06, 0.09)
 """nm/ps2. Flow heats TIP3P by A V / 2 a unit of mass: 2 K at the strongest, but 23 K at 0.3."""
 PUBLISHED = {
     "tip3p": {"viscosity": "~0.31", "self_diffusion_HOH": "~6", "dielectric_constant": "97 ± 7"},
-    "spce": {"viscosity": "0.729", "dielectric_constant": "68 ± 6"},
+    "spce": {"viscosity": "0.729", "self_diffusion_HOH": "~2.97", "dielectric_constant": "68 ± 6"},
 }
 
 
