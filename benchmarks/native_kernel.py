@@ -1,10 +1,10 @@
-"""What the native kernel gains and how exact it is: stock and native pair forces on one box, in one process.
+"""What the native kernel gains and how exact it is: stock and native forces on one box, in one process.
 
-    python benchmarks/native_kernel.py [ATOMS]
+    OMP_NUM_THREADS=1 python benchmarks/native_kernel.py [ATOMS [VARIANT]]
 
-1 M LiPF6 in EC:DMC, default 2000 atoms, CPU platform, one thread. Times are CPU time of the process, so that
-other load counts little; the two are timed in turn. Energies are compared with stock forces on the Reference
-platform.
+1 M LiPF6 in EC:DMC, default 2000 atoms, CPU platform, one thread. With a VARIANT there is a neural term too,
+untrained and of usual size. Times are CPU time of the process, so that other load counts little; the two are
+timed in turn. Energies are compared with stock forces on the Reference platform.
 """
 
 import sys
@@ -16,6 +16,7 @@ from openmm import unit
 
 from phyff import builder
 from phyff.formulation import Formulation
+from phyff.model.neural import Architecture, NeuralTerm, initial_weights
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.native import with_native_forces
@@ -30,8 +31,11 @@ def main() -> None:
     names = [name for name, _, _ in box.counts]
     library = builder.library.library_directory()
     forcefield = ForceField(
-        tuple(SpeciesParameters.load(library / f"{name}.json") for name in names), builder.short_range()
+        tuple(SpeciesParameters.load(library / f"{name}.json") for name in names),
+        builder.short_range(),
+        _untrained(sys.argv[2]) if len(sys.argv) > 2 else None,
     )
+    terms = ["short range", "damping"] + ["neural"] * (forcefield.neural is not None)
     topology, positions = builder.starting_box(forcefield, box)
     system = forcefield.create_system(topology, 0.8)
     found = _relaxed(system, positions)
@@ -41,11 +45,11 @@ def main() -> None:
     }
     print(f"{box.n_atoms} atoms, {system.getNumParticles()} particles, OpenMM {openmm.version.version}")
     reference = _context(forcefield, system, found, "Reference")
-    for term in ("short range", "damping"):
+    for term in terms:
         exact = _energy(reference, term)
         off = {name: abs(_energy(context, term) / exact - 1) for name, context in contexts.items()}
         print(f"{term}: relative error of the energy " + ", ".join(f"{n} {v:.0e}" for n, v in off.items()))
-    for term in ("short range", "damping", "whole step"):
+    for term in (*terms, "whole step"):
         spent: dict[str, list[float]] = {name: [] for name in contexts}
         for _ in range(ROUNDS):
             for name, context in contexts.items():
@@ -53,6 +57,11 @@ def main() -> None:
         medians = {name: float(np.median(values)) for name, values in spent.items()}
         row = ", ".join(f"{name} {value:.1f} ms" for name, value in medians.items())
         print(f"{term}: {row}, ratio {medians['stock'] / medians['native']:.1f}")
+
+
+def _untrained(variant: str) -> NeuralTerm:
+    architecture = Architecture(variant=variant)
+    return NeuralTerm(architecture, initial_weights(architecture, seed=1), {})
 
 
 def _relaxed(system: openmm.System, positions: np.ndarray) -> np.ndarray:

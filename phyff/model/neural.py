@@ -331,31 +331,52 @@ def _quadrupole(direction: Tensor) -> Tensor:
 
 def atomic_energies(term: NeuralTerm, kinds: AtomKinds, kind: Tensor, sums: NeighbourSums) -> Tensor:
     """(members, A) share of each atom."""
-    weights, shape = term.weights, term.architecture
-    hidden = torch.tanh(kinds.descriptors @ weights["embedding.in"] + weights["embedding.bias"])
-    embedding = hidden @ weights["embedding.out"]  # (M, T, C)
-    energy = _pair_energies(term, embedding, kind, sums.radial)
-    if shape.variant == "pair":
+    weights, shape, known = term.weights, term.architecture, KindWeights.of(term, kinds)
+    for_every_kind = known.strengths.flatten(2) @ sums.radial.flatten(1).T  # (M, T, A)
+    energy = 0.5 * shape.saturation * for_every_kind[:, kind, torch.arange(len(kind))]
+    if known.gate is None or known.own is None:
         return energy
-    gate = (hidden @ weights["embedding.gate"])[:, kind]
-    features = [(_mixed(sums.radial, embedding) * gate[:, :, None]).flatten(2)]
+    gate = known.gate[:, kind]
+    features = [(_mixed(sums.radial, known.embedding) * gate[:, :, None]).flatten(2)]
     for moment in (sums.vectors, sums.tensors):
         if moment is not None:
-            mixed = _mixed(moment.flatten(2), embedding).unflatten(2, moment.shape[2:])
+            mixed = _mixed(moment.flatten(2), known.embedding).unflatten(2, moment.shape[2:])
             features.append((torch.sqrt(1.0 + (mixed**2).sum(3)) - 1.0).flatten(2))
-    own = (hidden @ weights["network.own"] + weights["network.bias"])[:, kind]
+    own = known.own[:, kind]
     x = torch.cat(features, dim=2) @ weights["network.in"]
-    difference = _network(weights, x + own) - _network(weights, own)  # equal shapes: exactly zero for x = 0
+    difference = network(weights, x + own) - network(weights, own)  # equal shapes: exactly zero for x = 0
     return energy + shape.saturation * torch.tanh(difference)
 
 
-def _pair_energies(term: NeuralTerm, embedding: Tensor, kind: Tensor, radial: Tensor) -> Tensor:
-    """(members, A): half the sums over pairs."""
-    a, b = embedding[:, :, None], embedding[:, None]
-    both = torch.cat([a + b, a * b], dim=-1)
-    strength = torch.tanh(both @ term.weights["pair.in"][:, None])  # (M, T, T, K)
-    for_every_kind = strength.flatten(2) @ radial.flatten(1).T  # (M, T, A)
-    return 0.5 * term.architecture.saturation * for_every_kind[:, kind, torch.arange(len(kind))]
+@dataclass(frozen=True)
+class KindWeights:
+    """What a committee of M knows of T kinds of atoms before it sees them.
+
+    Attributes:
+        embedding: (M, T, C) weights of a neighbour.
+        strengths: (M, T, T, K) of the radial functions between two kinds, of order one.
+        gate: (M, T, C) by which an atom weights its radial sums; None for the variant "pair".
+        own: (M, T, H) what enters the first hidden layer of an atom alone; None for the variant "pair".
+    """
+
+    embedding: Tensor
+    strengths: Tensor
+    gate: Tensor | None = None
+    own: Tensor | None = None
+
+    @classmethod
+    def of(cls, term: NeuralTerm, kinds: AtomKinds) -> KindWeights:
+        """From the kinds' descriptors."""
+        weights = term.weights
+        hidden = torch.tanh(kinds.descriptors @ weights["embedding.in"] + weights["embedding.bias"])
+        embedding = hidden @ weights["embedding.out"]
+        a, b = embedding[:, :, None], embedding[:, None]
+        both = torch.cat([a + b, a * b], dim=-1)
+        strengths = torch.tanh(both @ weights["pair.in"][:, None])
+        if term.architecture.variant == "pair":
+            return cls(embedding, strengths)
+        gate = hidden @ weights["embedding.gate"]
+        return cls(embedding, strengths, gate, hidden @ weights["network.own"] + weights["network.bias"])
 
 
 def _mixed(sums: Tensor, embedding: Tensor) -> Tensor:
@@ -365,7 +386,7 @@ def _mixed(sums: Tensor, embedding: Tensor) -> Tensor:
     return flat.unflatten(2, (members, channels)).permute(2, 0, 1, 3)
 
 
-def _network(weights: Mapping[str, Tensor], first: Tensor) -> Tensor:
+def network(weights: Mapping[str, Tensor], first: Tensor) -> Tensor:
     """(M, n) outputs from what enters the first hidden layer, (M, n, H)."""
     second = torch.tanh(first) @ weights["network.middle"] + weights["network.middle_bias"]
     return (torch.tanh(second) @ weights["network.out"]).squeeze(-1)

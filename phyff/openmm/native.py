@@ -1,5 +1,5 @@
-"""The pair forces that dominate a step on CPUs, run by the compiled kernel of phyff/native: short range,
-damping, and the direct space of the charges (the reciprocal space stays OpenMM's).
+"""The forces that dominate a step on CPUs, run by the compiled kernel of phyff/native: short range, damping,
+the direct space of the charges (the reciprocal space stays OpenMM's), and the neural term.
 
 The kernel is optional, and a System stays stock OpenMM wherever it is kept or written: only what a Context is
 made of changes.
@@ -9,9 +9,27 @@ from __future__ import annotations
 
 import copy
 import importlib
+import pickle
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import openmm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from phyff.model.neural import (
+    ANGULAR,
+    ANGULAR_WIDTH,
+    CUTOFF,
+    RADIAL,
+    RADIAL_WIDTH,
+    WALL,
+    KindWeights,
+    network,
+)
+from phyff.openmm.neural import NAME, NeuralForce
 
 PLATFORMS = ("CPU",)
 """Where the kernel is the faster one."""
@@ -19,7 +37,7 @@ INSTALL = f"pip install {Path(__file__).parents[1] / 'native'}"
 
 
 def accelerated(system: openmm.System, platform: openmm.Platform) -> openmm.System:
-    """The System to make a Context of on that platform: a copy with native pair forces, or `system` itself.
+    """The System to make a Context of on that platform: a copy with native forces, or `system` itself.
 
     Names, force groups, parameters and energies are the same; the copy cannot be serialised. The reciprocal
     space of the charges becomes a force of its own, on the mesh of the System's default box.
@@ -28,34 +46,85 @@ def accelerated(system: openmm.System, platform: openmm.Platform) -> openmm.Syst
 
 
 def with_native_forces(system: openmm.System) -> openmm.System:
-    """A copy with native pair forces, for any platform; needs the kernel."""
+    """A copy with native pair forces and neural term, for any platform; needs the kernel."""
     copied = copy.deepcopy(system)
-    importlib.import_module("phyff_native").replace_forces(int(copied.this))
+    kernel = importlib.import_module("phyff_native")
+    kernel.replace_forces(int(copied.this))
+    for index in reversed(_neural_terms(copied)):
+        function = pickle.loads(kernel.pickled_function(int(copied.this), index))
+        kernel.replace_neural_force(int(copied.this), index, **_committee(function))
     return copied
 
 
 def pair_forces(system: openmm.System, platform: openmm.Platform) -> str:
-    """What computes the pair forces of the System on that platform: "native" or "stock"."""
-    usable = platform.getName() in PLATFORMS and _custom_forces(system) and _obstacle(system) is None
+    """What computes the pair forces, and the neural term, of the System on that platform: "native" or
+    "stock"."""
+    usable = platform.getName() in PLATFORMS and _costly_forces(system) and _obstacle(system) is None
     return "native" if usable else "stock"
 
 
 def notice(system: openmm.System, platform: openmm.Platform) -> str | None:
-    """A line for the user on what computes the pair forces; None where there is no choice."""
-    if platform.getName() not in PLATFORMS or not _custom_forces(system):
+    """A line for the user on what computes pair forces and neural term; None where there is no choice."""
+    if platform.getName() not in PLATFORMS or not _costly_forces(system):
         return None
     obstacle = _obstacle(system)
-    return (
-        f"Pair forces: stock OpenMM, slower here, as {obstacle}" if obstacle else "Pair forces: native kernel"
-    )
+    forces, stock = "Pair forces", "stock OpenMM"
+    if _neural_terms(system):
+        forces, stock = f"{forces} and neural term", f"{stock} and torch"
+    return f"{forces}: {stock}, slower here, as {obstacle}" if obstacle else f"{forces}: native kernel"
 
 
-def _custom_forces(system: openmm.System) -> list[str]:
-    return [f.getName() for f in system.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
+def _costly_forces(system: openmm.System) -> list[str]:
+    """Names of the forces that are worth a kernel."""
+    custom = [f.getName() for f in system.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
+    return custom + [NAME] * len(_neural_terms(system))
+
+
+def _neural_terms(system: openmm.System) -> list[int]:
+    """Indices of the forces that are the neural term."""
+    return [
+        index
+        for index, force in enumerate(system.getForces())
+        if isinstance(force, openmm.PythonForce) and force.getName() == NAME
+    ]
+
+
+def _committee(function: NeuralForce) -> dict[str, Any]:
+    """What the kernel needs of a neural term, by the names it has for that."""
+    term, kinds = function.term.to(torch.float64), function.kinds.to(torch.float64)
+    shape, known = term.architecture, KindWeights.of(term, kinds)
+    angular = shape.variant == "angular"
+    nothing = torch.zeros(0)
+    arrays = {
+        "centres": torch.tensor(RADIAL + ANGULAR * angular),
+        "widths": torch.tensor([RADIAL_WIDTH] * len(RADIAL) + [ANGULAR_WIDTH] * len(ANGULAR) * angular),
+        "exponents": kinds.exponents,
+        "amplitudes": kinds.amplitudes,
+        "strengths": 0.5 * shape.saturation * known.strengths.mean(0),
+        "embedding": known.embedding.transpose(0, 1),
+        "gate": nothing if known.gate is None else known.gate.transpose(0, 1),
+        "own": nothing if known.own is None else known.own.transpose(0, 1),
+        "offset": nothing if known.own is None else network(term.weights, known.own).T,
+    }
+    for name, weights in {"in": "in", "middle": "middle", "bias": "middle_bias", "out": "out"}.items():
+        arrays[name] = term.weights.get(f"network.{weights}", nothing)
+    numbers = {
+        "particles": function.atoms.tolist(),
+        "molecules": function.molecule.tolist(),
+        "kinds": function.kind.tolist(),
+        "cutoff": CUTOFF,
+        "wall": WALL,
+        "saturation": shape.saturation,
+    }
+    return numbers | {name: _single(array) for name, array in arrays.items()}
+
+
+def _single(array: Tensor) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array.numpy(), dtype=np.float32)
 
 
 def _obstacle(system: openmm.System) -> str | None:
-    """Why the kernel cannot take over the pair forces of the System, or None."""
+    """Why the kernel cannot take over these forces of the System, or None."""
     try:
         kernel = importlib.import_module("phyff_native")
     except ImportError as problem:
@@ -63,6 +132,6 @@ def _obstacle(system: openmm.System) -> str | None:
     built_for, version = kernel.openmm_version, openmm.version.version
     if built_for.split(".")[:2] != version.split(".")[:2]:  # the binary interface changes with these
         return f"the native kernel is for OpenMM {built_for}, not {version}; {INSTALL}"
-    known = kernel.replaceable(int(system.this))
-    unknown = [name for name in _custom_forces(system) if name not in known]
+    known = kernel.replaceable(int(system.this)) + [NAME] * hasattr(kernel, "replace_neural_force")
+    unknown = [name for name in _costly_forces(system) if name not in known]
     return f"the native kernel does not know {', '.join(unknown)}; {INSTALL}" if unknown else None

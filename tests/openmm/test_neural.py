@@ -5,12 +5,23 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-import library_species
 import numpy as np
 import openmm
 import pytest
 import torch
 from library_species import SHORT_RANGE, at_contact, random_pose
+from neural_systems import (
+    BOXES,
+    CUBE,
+    FORCE_FIELD,
+    SPECIES,
+    TERM,
+    TRICLINIC,
+    context_of,
+    found_in,
+    liquid,
+    neural_system,
+)
 from neural_terms import untrained
 from openmm import unit
 
@@ -27,57 +38,9 @@ from phyff.model.neural import (
     neural_energies,
 )
 from phyff.model.parameters import species_tensors
-from phyff.openmm.drude import GROUPS, Placed
+from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
-from phyff.openmm.neural import NeuralForce, close_pairs, minimum_image, neural_force
-
-SPECIES = tuple(library_species.load(name) for name in ("EC", "Li+"))
-TERM = untrained("angular")
-FORCE_FIELD = ForceField(SPECIES, SHORT_RANGE, TERM)
-CUBE = np.diag([1.8, 1.8, 1.8])
-TRICLINIC = np.array([[1.8, 0.0, 0.0], [0.6, 1.75, 0.0], [-0.5, 0.8, 1.7]])
-SMALL = np.array([[1.101, 0.0, 0.0], [0.3, 1.12, 0.0], [-0.2, 0.4, 1.105]])
-BOXES = {"cube": (CUBE, 3), "triclinic": (TRICLINIC, 3), "barely twice the cut-off": (SMALL, 2)}
-
-
-def _liquid(box: np.ndarray, cells: int) -> tuple[list[str], list[np.ndarray]]:
-    """EC and one lithium ion on a grid, scattered over periodic images."""
-    rng = np.random.default_rng(3)
-    places = (np.stack(np.meshgrid(*[np.arange(cells)] * 3), axis=-1).reshape(-1, 3) + 0.5) / cells @ box
-    places = places + rng.integers(-1, 2, size=places.shape) @ box
-    xyz = [random_pose(SPECIES[0].xyz, rng) + place for place in places[:-1]]
-    return ["EC"] * (len(places) - 1) + ["Li+"], [*xyz, places[-1:]]
-
-
-def _system(
-    term: NeuralTerm, names: list[str], box: np.ndarray | None, precision: torch.dtype
-) -> openmm.System:
-    """Nothing but the atoms and the neural force."""
-    system, placed = openmm.System(), []
-    for name in names:
-        tensors = FORCE_FIELD.tensors[name]
-        first = system.getNumParticles()
-        for _ in tensors.elements:
-            system.addParticle(16.0)
-        placed.append(Placed(tensors, range(first, system.getNumParticles()), (), ()))
-    if box is not None:
-        system.setDefaultPeriodicBoxVectors(*box)
-    system.addForce(neural_force(term, placed, box is not None, precision))
-    return system
-
-
-def _context(system: openmm.System, platform: str = "Reference") -> openmm.Context:
-    engine = openmm.Platform.getPlatformByName(platform)
-    properties = {"Threads": "1"} if platform == "CPU" else {}
-    return openmm.Context(system, openmm.VerletIntegrator(1e-3), engine, properties)
-
-
-def _found(context: openmm.Context, xyz: np.ndarray, box: np.ndarray | None) -> tuple[float, np.ndarray]:
-    if box is not None:
-        context.setPeriodicBoxVectors(*box)
-    context.setPositions(xyz)
-    state = context.getState(energy=True, forces=True)
-    return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
+from phyff.openmm.neural import NeuralForce, close_pairs, minimum_image
 
 
 def _expected(
@@ -108,19 +71,19 @@ def test_a_periodic_box_has_the_energy_and_forces_of_torch(
     variant: str, box: str, precision: torch.dtype
 ) -> None:
     term, (vectors, cells) = untrained(variant), BOXES[box]
-    names, molecules = _liquid(vectors, cells)
+    names, molecules = liquid(vectors, cells)
     xyz = np.vstack(molecules)
     energy, forces = _expected(term, names, xyz, vectors)
-    found, found_forces = _found(_context(_system(term, names, vectors, precision)), xyz, vectors)
+    found, found_forces = found_in(context_of(neural_system(term, names, vectors, precision)), xyz, vectors)
     tolerance = 1e-5 if precision == torch.float32 else 1e-11
     assert found == pytest.approx(energy, rel=tolerance)
     np.testing.assert_allclose(found_forces, forces, atol=tolerance * np.abs(forces).max())
 
 
 def test_the_virial_is_the_derivative_by_the_volume() -> None:
-    names, molecules = _liquid(TRICLINIC, 3)
+    names, molecules = liquid(TRICLINIC, 3)
     centres = [x.mean(0) for x in molecules]
-    context, step = _context(_system(TERM, names, TRICLINIC, torch.float64)), 1e-5
+    context, step = context_of(neural_system(TERM, names, TRICLINIC, torch.float64)), 1e-5
 
     def scaled(factor: float) -> tuple[np.ndarray, np.ndarray]:
         moved = [x + (factor - 1.0) * c for x, c in zip(molecules, centres, strict=True)]
@@ -128,7 +91,7 @@ def test_the_virial_is_the_derivative_by_the_volume() -> None:
 
     for compressed in (1.0, 0.97, 1.02):
         ends = [
-            _found(context, *scaled(compressed + sign * step)) for sign in (1.0, -1.0)
+            found_in(context, *scaled(compressed + sign * step)) for sign in (1.0, -1.0)
         ]  # as a barostat does, without making the Context anew
         exact = [_expected(TERM, names, *scaled(compressed + sign * step))[0] for sign in (1.0, -1.0)]
         slope, expected = ((e[0] - e[1]) / (2 * step) for e in ([end[0] for end in ends], exact))
@@ -137,22 +100,22 @@ def test_the_virial_is_the_derivative_by_the_volume() -> None:
 
 def test_contexts_that_take_turns_do_not_disturb_each_other() -> None:
     boxes = [CUBE, TRICLINIC]
-    liquids = [_liquid(box, 3) for box in boxes]
+    liquids = [liquid(box, 3) for box in boxes]
     alone = [
-        _found(_context(_system(TERM, names, box, torch.float64)), np.vstack(xyz), box)
+        found_in(context_of(neural_system(TERM, names, box, torch.float64)), np.vstack(xyz), box)
         for (names, xyz), box in zip(liquids, boxes, strict=True)
     ]
-    shared = _system(TERM, liquids[0][0], CUBE, torch.float64)
-    contexts = [_context(shared) for _ in boxes]
+    shared = neural_system(TERM, liquids[0][0], CUBE, torch.float64)
+    contexts = [context_of(shared) for _ in boxes]
     for _ in range(3):
         for context, (_, xyz), box, expected in zip(contexts, liquids, boxes, alone, strict=True):
-            found = _found(context, np.vstack(xyz), box)
+            found = found_in(context, np.vstack(xyz), box)
             assert found[0] == pytest.approx(expected[0], rel=1e-12)
             np.testing.assert_allclose(found[1], expected[1], atol=1e-9)
 
 
 def test_a_list_is_made_anew_before_a_pair_is_missed() -> None:
-    names, molecules = _liquid(TRICLINIC, 3)
+    names, molecules = liquid(TRICLINIC, 3)
     force = _force(names)
     rng, xyz, box = np.random.default_rng(0), np.vstack(molecules), TRICLINIC
     lists = set()
@@ -181,7 +144,7 @@ def _force(names: list[str]) -> NeuralForce:
 @pytest.mark.parametrize("box", BOXES)
 def test_the_spread_in_a_periodic_box_is_that_of_its_members_one_by_one(box: str) -> None:
     vectors, cells = BOXES[box]
-    names, molecules = _liquid(vectors, cells)
+    names, molecules = liquid(vectors, cells)
     xyz = np.vstack(molecules)
     members = [_expected(_member(TERM, k), names, xyz, vectors) for k in range(TERM.architecture.members)]
     energies, forces = np.array([e for e, _ in members]), np.array([f for _, f in members])
@@ -208,7 +171,7 @@ def test_the_committee_of_a_force_field_is_that_of_its_atoms_in_order(box) -> No
         FORCE_FIELD.physics_only().committee(topology)
 
 
-@pytest.mark.parametrize("box", [CUBE, TRICLINIC, SMALL])
+@pytest.mark.parametrize("box", [vectors for vectors, _ in BOXES.values()])
 def test_close_pairs_are_those_of_all_images(box: np.ndarray) -> None:
     xyz = np.random.default_rng(2).uniform(-2.0, 3.0, size=(60, 3))
     i, j = np.triu_indices(60, 1)
@@ -225,7 +188,7 @@ def test_close_pairs_are_those_of_all_images(box: np.ndarray) -> None:
 
 @pytest.fixture(scope="module")
 def box() -> tuple:
-    names, molecules = _liquid(CUBE, 3)
+    names, molecules = liquid(CUBE, 3)
     topology = FORCE_FIELD.topology([("EC", 26), ("Li+", 1)], box_nm=1.8)
     return topology, FORCE_FIELD.place(topology, np.vstack(molecules)), names, np.vstack(molecules)
 
@@ -233,7 +196,7 @@ def box() -> tuple:
 def test_a_system_carries_the_term_in_its_own_group_on_atoms_only(box) -> None:
     topology, positions, names, xyz = box
     system = FORCE_FIELD.create_system(topology)
-    context = _context(system)
+    context = context_of(system)
     context.setPositions(positions)
     state = context.getState(energy=True, forces=True, groups={GROUPS["neural"]})
     energy, forces = _expected(TERM, names, xyz, CUBE)
@@ -251,7 +214,7 @@ def test_a_copied_system_has_the_same_energy(box) -> None:
     system = FORCE_FIELD.create_system(topology)
     energies = []
     for own in (system, copy.deepcopy(system)):
-        context = _context(own)
+        context = context_of(own)
         context.setPositions(positions)
         state = context.getState(energy=True, groups={GROUPS["neural"]})
         energies.append(state.getPotentialEnergy()._value)

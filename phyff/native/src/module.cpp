@@ -1,8 +1,14 @@
 // Python's door to the kernel. Objects of OpenMM's own module come as the address behind their SWIG proxy.
 #include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <memory>
+#include <utility>
+
+#include "neural_force.h"
+#include "openmm/PythonForce.h"
 #include "pair_force.h"
 
 namespace nb = nanobind;
@@ -11,10 +17,44 @@ namespace {
 
 OpenMM::System& system_at(std::uintptr_t address) { return *reinterpret_cast<OpenMM::System*>(address); }
 
+using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+
+std::vector<float> values(const Floats& array) { return {array.data(), array.data() + array.size()}; }
+
+/// Put the committee in the place of the force with that index, under its name and in its group.
+void replace_neural_force(std::uintptr_t address, int index, std::vector<int> particles, std::vector<int> molecules,
+                          std::vector<int> kinds, double cutoff, double wall, double saturation, Floats centres,
+                          Floats widths, Floats exponents, Floats amplitudes, Floats strengths, Floats embedding,
+                          Floats gate, Floats own, Floats offset, Floats in, Floats middle, Floats bias, Floats out) {
+    OpenMM::System& system = system_at(address);
+    phyff::Committee committee;
+    committee.kinds = static_cast<int>(exponents.size());
+    if (in.size()) {
+        committee.members = static_cast<int>(in.shape(0));
+        committee.features = static_cast<int>(in.shape(1));
+        committee.hidden = static_cast<int>(in.shape(2));
+        committee.channels = static_cast<int>(embedding.shape(2));
+    }
+    committee.cutoff = cutoff, committee.wall = wall, committee.saturation = saturation;
+    committee.centres = values(centres), committee.widths = values(widths);
+    committee.exponents = values(exponents), committee.amplitudes = values(amplitudes);
+    committee.strengths = values(strengths), committee.embedding = values(embedding), committee.gate = values(gate);
+    committee.own = values(own), committee.offset = values(offset), committee.in = values(in);
+    committee.middle = values(middle), committee.bias = values(bias), committee.out = values(out);
+    const OpenMM::Force& stock = system.getForce(index);
+    auto force = std::make_unique<phyff::NeuralForce>(
+        std::move(committee), phyff::NeuralAtoms{std::move(particles), std::move(molecules), std::move(kinds)},
+        stock.usesPeriodicBoundaryConditions());
+    force->setName(stock.getName());
+    force->setForceGroup(stock.getForceGroup());
+    system.addForce(force.release());
+    system.removeForce(index);
+}
+
 }  // namespace
 
 NB_MODULE(phyff_native, module) {
-    module.doc() = "PhyFF's pair forces as native OpenMM forces.";
+    module.doc() = "PhyFF's pair forces and neural term as native OpenMM forces.";
     module.attr("openmm_version") = OPENMM_VERSION;
     module.def(
         "replaceable",
@@ -29,4 +69,19 @@ NB_MODULE(phyff_native, module) {
     module.def(
         "replace_forces", [](std::uintptr_t address) { phyff::replace_forces(system_at(address)); },
         nb::arg("system"), "Put the kernel in the place of those forces.");
+    module.def(
+        "pickled_function",
+        [](std::uintptr_t address, int index) {
+            const auto& force = dynamic_cast<const OpenMM::PythonForce&>(system_at(address).getForce(index));
+            return nb::bytes(force.getPickledFunction().data(), force.getPickledFunction().size());
+        },
+        nb::arg("system"), nb::arg("index"),
+        "Of the PythonForce with that index; OpenMM's own method returns an object that Python cannot read.");
+    module.def("replace_neural_force", &replace_neural_force, nb::arg("system"), nb::arg("index"), nb::kw_only(),
+               nb::arg("particles"), nb::arg("molecules"), nb::arg("kinds"), nb::arg("cutoff"), nb::arg("wall"),
+               nb::arg("saturation"), nb::arg("centres"), nb::arg("widths"), nb::arg("exponents"),
+               nb::arg("amplitudes"), nb::arg("strengths"), nb::arg("embedding"), nb::arg("gate"), nb::arg("own"),
+               nb::arg("offset"), nb::arg("in"), nb::arg("middle"), nb::arg("bias"), nb::arg("out"),
+               "Put the kernel in the place of the force with that index; arrays have the shapes of Committee in "
+               "neural_terms.h, and none of a network's elements where there is no network.");
 }

@@ -2,18 +2,17 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <memory>
 #include <numbers>
 #include <set>
 
+#include "context.h"
 #include "openmm/Context.h"
 #include "openmm/Platform.h"
 #include "openmm/State.h"
 #include "openmm/VerletIntegrator.h"
 #include "openmm/internal/ContextImpl.h"
 #include "openmm/internal/CustomCPPForceImpl.h"
-#include "openmm/internal/ThreadPool.h"
 
 using namespace OpenMM;
 
@@ -33,10 +32,9 @@ class PairForceImpl : public CustomCPPForceImpl {
   private:
     void read_particles();
     void place_parameters();
-    void in_parallel(const std::function<void(int)>& work);
 
     const PairForce& owner_;
-    std::unique_ptr<ThreadPool> pool_;
+    std::unique_ptr<Threads> threads_;
     Columns columns_;
     Exceptions exceptions_;  // by offset
     std::unique_ptr<PairList> list_;
@@ -45,13 +43,6 @@ class PairForceImpl : public CustomCPPForceImpl {
 };
 
 constexpr double kReciprocalCutoff = 0.3;  // nm; OpenMM's own list, without use then, costs least at about this
-
-int threads_of(ContextImpl& context) {
-    Platform& platform = context.getPlatform();
-    const auto& names = platform.getPropertyNames();
-    if (std::find(names.begin(), names.end(), "Threads") == names.end()) return 1;
-    return std::max(1, std::stoi(platform.getPropertyValue(context.getOwner(), "Threads")));
-}
 
 /// Tail integrals summed over the classes of parameters, n(n+1)/2 for a class with itself, as OpenMM's long-range
 /// correction has them for `copies` of these particles; kJ/mol nm^3. Read off particles out of each other's reach.
@@ -93,8 +84,8 @@ void PairForceImpl::initialize(ContextImpl& context) {
     CustomCPPForceImpl::initialize(context);
     if (static_cast<int>(owner_.pairs().rows.size()) != context.getSystem().getNumParticles())
         throw OpenMMException("PairForce must have exactly as many particles as the System it belongs to.");
-    pool_ = std::make_unique<ThreadPool>(threads_of(context));
-    sums_.resize(pool_->getNumThreads());
+    threads_ = std::make_unique<Threads>(context);
+    sums_.resize(threads_->number());
     read_particles();
 }
 
@@ -112,7 +103,7 @@ void PairForceImpl::read_particles() {
     }
     exceptions_ = pairs.exceptions;
     list_ = std::make_unique<PairList>(particles, inert, pairs.exclusions, pairs.rows.size(), pairs.range.cutoff,
-                                       pool_->getNumThreads());
+                                       Listing::once, threads_->number());
     columns_.assign(owner_.term().parameters.size(), std::vector<Lanes>(list_->blocks()));
     for (Sum& sum : sums_) sum.force.resize(list_->blocks());
 }
@@ -125,31 +116,18 @@ double PairForceImpl::calcForcesAndEnergy(ContextImpl& context, bool forces, boo
 
 double PairForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions,
                                    std::vector<Vec3>& forces) {
-    Vec3 a, b, c;
-    context.getPeriodicBoxVectors(a, b, c);
-    const Box box{a[0], b[0], b[1], c[0], c[1], c[2]};
+    const Box box = box_of(context);
     if (list_->update(positions, box)) place_parameters();
     const Pairs& pairs = owner_.pairs();
     const Pairing pairing{*list_, columns_, pairs.range, pairs.reciprocal};
-    in_parallel([&](int thread) {
+    threads_->run([&](int thread) {
         list_->prepare(thread);
         Sum& sum = sums_[thread];
-        sum.energy = 0;
-        std::fill(sum.force.begin(), sum.force.end(), Vectors());
+        sum.clear();
         owner_.term().add_pairs(pairing, thread, energy_wanted_, sum);
-        add_exceptions(pairing, exceptions_, thread, pool_->getNumThreads(), energy_wanted_, sum);
+        add_exceptions(pairing, exceptions_, thread, threads_->number(), energy_wanted_, sum);
     });
-    std::fill(forces.begin(), forces.end(), Vec3());
-    double energy = pairs.tail / box.volume();
-    for (const Sum& sum : sums_) {
-        energy += sum.energy;
-        for (int k = 0; k < list_->size(); ++k) {
-            const Vectors& force = sum.force[k / kLanes];
-            const int lane = k % kLanes;
-            forces[list_->order()[k]] += Vec3(force.x.of[lane], force.y.of[lane], force.z.of[lane]);
-        }
-    }
-    return energy;
+    return add_up(sums_, *list_, forces) + pairs.tail / box.volume();
 }
 
 void PairForceImpl::place_parameters() {
@@ -164,12 +142,6 @@ void PairForceImpl::place_parameters() {
         exceptions_.first[k] = offset[pairs.exceptions.first[k]];
         exceptions_.second[k] = offset[pairs.exceptions.second[k]];
     }
-}
-
-void PairForceImpl::in_parallel(const std::function<void(int)>& work) {
-    if (pool_->getNumThreads() == 1) return work(0);
-    pool_->execute([&work](ThreadPool&, int thread) { work(thread); });
-    pool_->waitForThreads();
 }
 
 std::string without_spaces(std::string text) {

@@ -42,15 +42,15 @@ void find_close(const Box& box, const Vectors& one, const Vectors& other, double
     }
 }
 
-/// What remains between one sphere and each from there to the end, or less in a skewed box. Trying all of them beats
+/// What remains between one sphere and each in [begin, end), or less in a skewed box. Trying all of them beats
 /// cells up to some hundred thousand particles.
 FOR_EVERY_PROCESSOR
-void find_gaps(const Box& box, const Spheres& spheres, int one, int end, double* gaps) {
+void find_gaps(const Box& box, const Spheres& spheres, int one, int begin, int end, double* gaps) {
     const double *x = spheres.x.data(), *y = spheres.y.data(), *z = spheres.z.data(), *radius = spheres.radius.data();
     const NearestImage to_nearest(box);
     const double most = 0.5 * box.narrowest();  // up to there the image found is the nearest one
 #pragma omp simd
-    for (int k = one; k < end; ++k) {
+    for (int k = begin; k < end; ++k) {
         double dx = x[one] - x[k], dy = y[one] - y[k], dz = z[one] - z[k];
         to_nearest(dx, dy, dz);
         gaps[k] = at_most(std::sqrt(dx * dx + dy * dy + dz * dz), most) - radius[one] - radius[k];
@@ -105,8 +105,9 @@ Shifts shifts_of(const Box& box) {
 }
 
 PairList::PairList(std::vector<int> particles, std::vector<char> inert,
-                   const std::vector<std::pair<int, int>>& exclusions, int n_total, double cutoff, int threads)
-    : particles_(std::move(particles)), inert_(std::move(inert)), cutoff_(cutoff), shares_(threads) {
+                   const std::vector<std::pair<int, int>>& exclusions, int n_total, double cutoff, Listing listing,
+                   int threads)
+    : particles_(std::move(particles)), inert_(std::move(inert)), cutoff_(cutoff), listing_(listing), shares_(threads) {
     const int n = static_cast<int>(particles_.size()), n_blocks = (n + kLanes - 1) / kLanes;
     std::vector<int> slot(n_total, -1);
     for (int k = 0; k < n; ++k) slot[particles_[k]] = k;
@@ -240,7 +241,7 @@ void PairList::list_share(int thread) {
     for (int block = thread; block < blocks(); block += static_cast<int>(shares_.size())) list_block(block, share);
 }
 
-/// Partners of the places of one block, in this block and later ones.
+/// Partners of the places of one block: in this block and later ones, or in all.
 void PairList::list_block(int block, Share& share) const {
     const int begin = kLanes * block, end = std::min(size(), begin + kLanes);
     for (int k = begin; k < end; ++k)
@@ -248,8 +249,9 @@ void PairList::list_block(int block, Share& share) const {
             const int other = place_of_[slot];
             share.excluded[other / kLanes] |= std::uint64_t{1} << (kLanes * (k - begin) + other % kLanes);
         }
-    find_gaps(box_, spheres_, block, blocks(), share.gaps.data());
-    for (int other = block; other < blocks(); ++other)
+    const int first = listing_ == Listing::once ? block : 0;
+    find_gaps(box_, spheres_, block, first, blocks(), share.gaps.data());
+    for (int other = first; other < blocks(); ++other)
         if (share.gaps[other] < range_) list_pair(block, other, share);
     for (int k = begin; k < end; ++k) {
         for (const int slot : excluded_[slot_at_[k]]) share.excluded[place_of_[slot] / kLanes] = 0;
@@ -270,7 +272,7 @@ void PairList::list_pair(int block, int other, Share& share) const {
     for (int i = 0; i < std::min(kLanes, size() - kLanes * block); ++i) {
         unsigned left = static_cast<unsigned>(close.bits.of[i]) & real_[other];
         left &= ~static_cast<unsigned>(share.excluded[other] >> kLanes * i);
-        if (block == other) left &= 0xfe << i;
+        if (block == other) left &= listing_ == Listing::once ? 0xfe << i : ~(1 << i);
         if (!(active_[block] >> i & 1)) left &= active_[other];
         if (!left) continue;
         std::vector<Partners>& listed = share.listed[i];
@@ -286,6 +288,25 @@ void PairList::list_pair(int block, int other, Share& share) const {
         for (std::size_t image = 0; image < std::size(seen); ++image)
             if (seen[image]) listed.push_back({other, seen[image], std::uint8_t(image)});
     }
+}
+
+void Sum::clear() {
+    energy = 0;
+    std::fill(force.begin(), force.end(), Vectors());
+}
+
+double add_up(const std::vector<Sum>& sums, const PairList& list, std::vector<Vec3>& forces) {
+    std::fill(forces.begin(), forces.end(), Vec3());
+    double energy = 0;
+    for (const Sum& sum : sums) {
+        energy += sum.energy;
+        for (int k = 0; k < list.size(); ++k) {
+            const Vectors& force = sum.force[k / kLanes];
+            const int lane = k % kLanes;
+            forces[list.order()[k]] += Vec3(force.x.of[lane], force.y.of[lane], force.z.of[lane]);
+        }
+    }
+    return energy;
 }
 
 }  // namespace phyff

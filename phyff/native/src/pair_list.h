@@ -1,4 +1,4 @@
-// Half Verlet list in a periodic box, by blocks of neighbouring particles. Lengths in nm.
+// Verlet list in a periodic box, by blocks of neighbouring particles. Lengths in nm.
 #pragma once
 
 #include <array>
@@ -69,6 +69,9 @@ struct Rows {
     std::vector<Partners> partners;
 };
 
+/// Whether a pair is listed with one of its particles, or with both, each as the other's partner.
+enum class Listing { once, both_ways };
+
 /// Pairs within the cut-off: listed with a wide margin, and from that list more often with a narrow one, each time
 /// particles have used up the margin.
 ///
@@ -78,7 +81,7 @@ class PairList {
     /// particles: system indices; inert: whether each is without effect on others that are so too; exclusions:
     /// pairs of system indices; n_total: particles of the system.
     PairList(std::vector<int> particles, std::vector<char> inert, const std::vector<std::pair<int, int>>& exclusions,
-             int n_total, double cutoff, int threads);
+             int n_total, double cutoff, Listing listing, int threads);
 
     /// Take over positions and box; true when the places are new. Then prepare() the share of each thread.
     bool update(const std::vector<OpenMM::Vec3>& positions, const Box& box);
@@ -117,6 +120,7 @@ class PairList {
     std::vector<char> inert_;
     std::vector<std::vector<int>> excluded_;  // by slot
     double cutoff_, range_ = 0, narrow_range_ = 0;
+    Listing listing_;
     Box box_, listed_box_, narrowed_box_;
     std::vector<OpenMM::Vec3> listed_;    // fractional coordinates by place, when the wide list was made
     std::vector<OpenMM::Vec3> narrowed_;  // positions by place, when the narrow list was made
@@ -128,5 +132,16 @@ class PairList {
     std::vector<std::uint8_t> real_, active_;  // bits by block: places with a particle, and with one that is not inert
     std::vector<Share> shares_;
 };
+
+/// What a thread finds for the particles of a list.
+struct Sum {
+    double energy = 0;           // kJ/mol
+    std::vector<Vectors> force;  // by block, kJ/mol/nm
+
+    void clear();
+};
+
+/// Set the forces on the particles of a list, and zero on others, from what its threads found. Returns the energy.
+double add_up(const std::vector<Sum>& sums, const PairList& list, std::vector<OpenMM::Vec3>& forces);
 
 }  // namespace phyff

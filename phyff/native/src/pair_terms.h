@@ -48,11 +48,6 @@ struct Pairing {
     const Reciprocal& reciprocal;
 };
 
-struct Sum {
-    double energy = 0;           // kJ/mol
-    std::vector<Vectors> force;  // by block, kJ/mol/nm
-};
-
 /// Add one thread's share of pairs within the cut-off; the energy only if it is wanted.
 using AddPairs = void (*)(const Pairing& pairing, int thread, bool energy_wanted, Sum& sum);
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <numbers>
 
@@ -33,11 +34,14 @@ constexpr double kShift = 0x1.8p52;  // adding it rounds a double to an integer,
 
 INLINED double nearest(double x) { return (x + kShift) - kShift; }
 
-INLINED double at_most(double x, double limit) { return x < limit ? x : limit; }
+template <class Real>
+INLINED Real at_most(Real x, Real limit) {
+    return x < limit ? x : limit;
+}
 
 /// c[k] + c[k + step] x + c[k + 2 step] x^2 + ...
-template <std::size_t k, std::size_t step, std::size_t n>
-INLINED double every(const std::array<double, n>& c, double x) {
+template <std::size_t k, std::size_t step, class Real, std::size_t n>
+INLINED Real every(const std::array<Real, n>& c, Real x) {
     if constexpr (k + step < n)
         return c[k] + x * every<k + step, step>(c, x);
     else
@@ -45,8 +49,8 @@ INLINED double every(const std::array<double, n>& c, double x) {
 }
 
 /// c[0] + c[1] x + ... in two chains of operations that do not wait for each other.
-template <std::size_t n>
-INLINED double polynomial(const std::array<double, n>& c, double x) {
+template <class Real, std::size_t n>
+INLINED Real polynomial(const std::array<Real, n>& c, Real x) {
     return every<0, 2>(c, x * x) + x * every<1, 2>(c, x * x);
 }
 
@@ -58,6 +62,23 @@ INLINED double exp_minus(double x) {
     const double remainder = -bounded - (shifted - kShift) * std::numbers::ln2;  // below ln(2)/2
     const double power = std::bit_cast<double>((std::bit_cast<std::uint64_t>(shifted) + 1023) << 52);
     return polynomial(series, remainder) * power;
+}
+
+/// The same in single precision, to 1e-6 up to 10, or 1e-35 from 80 on.
+INLINED float exp_minus(float x) {
+    constexpr std::array series = {1.0f,      1.0f / 1,   1.0f / 2,   1.0f / 6,
+                                   1.0f / 24, 1.0f / 120, 1.0f / 720, 1.0f / 5040};
+    constexpr float shift = 0x1.8p23f;
+    const float bounded = at_most(x, 80.0f), shifted = shift - bounded * std::numbers::log2e_v<float>;
+    const float remainder = -bounded - (shifted - shift) * std::numbers::ln2_v<float>;
+    const float power = std::bit_cast<float>((std::bit_cast<std::uint32_t>(shifted) + 127) << 23);
+    return polynomial(series, remainder) * power;
+}
+
+/// tanh, to 1e-7 of one.
+INLINED float tanh_of(float x) {
+    const float decay = exp_minus(2 * std::fabs(x));
+    return std::copysign((1 - decay) / (1 + decay), x);
 }
 
 }  // namespace phyff
