@@ -184,6 +184,21 @@ def test_they_stay_so_when_molecules_are_longer_than_the_cutoff(box, native, ref
 
 
 @needs_kernel
+def test_excluded_pairs_longer_than_half_the_box_are_no_nearest_images() -> None:
+    forcefield = ForceField((library_species.load("DEC"),), SHORT_RANGE)
+    edge = 1.5
+    topology = forcefield.topology([("DEC", 1)], box_nm=edge)
+    positions = forcefield.place(topology, np.array(forcefield.named("DEC").xyz))
+    assert np.ptp(positions, axis=0).max() > edge / 2
+    system = forcefield.create_system(topology, 0.7)
+    (charges,) = (f for f in system.getForces() if isinstance(f, openmm.NonbondedForce))
+    charges.setReciprocalSpaceForceGroup(RECIPROCAL_GROUP)
+    contexts = (_context(with_native_forces(system), "CPU"), _context(system, "Reference"))
+    for shift in (0.0, 0.4, 1.1):  # the molecule crosses the boundary
+        _assert_same(*contexts, positions + shift, edge * np.eye(3))
+
+
+@needs_kernel
 def test_forces_without_the_energy_are_those_with_it(box, native) -> None:
     state = _pair_state(native, box[1], EDGE * np.eye(3))
     alone = native.getState(forces=True, groups=PAIR_GROUPS).getForces(asNumpy=True)._value
@@ -205,7 +220,6 @@ def _charges(n: int, edge: float) -> openmm.System:
     force.setNonbondedMethod(openmm.NonbondedForce.PME)
     force.setCutoffDistance(CUTOFF)
     force.setEwaldErrorTolerance(3e-5)
-    force.setExceptionsUsePeriodicBoundaryConditions(True)
     force.setForceGroup(GROUPS["permanent"])
     force.setReciprocalSpaceForceGroup(RECIPROCAL_GROUP)
     built = openmm.System()
@@ -243,6 +257,15 @@ def test_an_ewald_tolerance_too_tight_for_the_kernel_leaves_the_charges_stock() 
     charges.setEwaldErrorTolerance(1e-7)
     (left,) = with_native_forces(built).getForces()
     assert left.getIncludeDirectSpace()
+
+
+@needs_kernel
+def test_exceptions_between_nearest_images_leave_the_charges_stock() -> None:
+    built = _charges(8, 2.0)
+    (force,) = built.getForces()
+    force.setExceptionsUsePeriodicBoundaryConditions(True)
+    (kept,) = with_native_forces(built).getForces()
+    assert kept.getIncludeDirectSpace()
 
 
 @needs_kernel

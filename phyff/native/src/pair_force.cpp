@@ -36,7 +36,7 @@ class PairForceImpl : public CustomCPPForceImpl {
     const PairForce& owner_;
     std::unique_ptr<Threads> threads_;
     Columns columns_;
-    Exceptions exceptions_;  // by offset
+    std::vector<int> offset_;  // by particle, of the x of its force in the sums
     std::unique_ptr<PairList> list_;
     std::vector<Sum> sums_;
     bool energy_wanted_ = true;
@@ -101,7 +101,7 @@ void PairForceImpl::read_particles() {
         particles.push_back(static_cast<int>(particle));
         inert.push_back(owner_.term().inert(pairs.rows[particle]));
     }
-    exceptions_ = pairs.exceptions;
+    offset_.assign(pairs.rows.size(), 0);
     list_ = std::make_unique<PairList>(particles, inert, pairs.exclusions, pairs.rows.size(), pairs.range.cutoff,
                                        Listing::once, threads_->number());
     columns_.assign(owner_.term().parameters.size(), std::vector<Lanes>(list_->blocks()));
@@ -125,22 +125,17 @@ double PairForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>
         Sum& sum = sums_[thread];
         sum.clear();
         owner_.term().add_pairs(pairing, thread, energy_wanted_, sum);
-        add_exceptions(pairing, exceptions_, thread, threads_->number(), energy_wanted_, sum);
+        add_exceptions(pairing, pairs.exceptions, positions, offset_, thread, threads_->number(), energy_wanted_, sum);
     });
     return add_up(sums_, *list_, forces) + pairs.tail / box.volume();
 }
 
 void PairForceImpl::place_parameters() {
     const Pairs& pairs = owner_.pairs();
-    std::vector<int> offset(pairs.rows.size());
     for (int k = 0; k < list_->size(); ++k) {
         const int particle = list_->order()[k], block = k / kLanes, lane = k % kLanes;
-        offset[particle] = 3 * kLanes * block + lane;
+        offset_[particle] = 3 * kLanes * block + lane;
         for (std::size_t c = 0; c < columns_.size(); ++c) columns_[c][block].of[lane] = pairs.rows[particle][c];
-    }
-    for (int k = 0; k < exceptions_.size(); ++k) {
-        exceptions_.first[k] = offset[pairs.exceptions.first[k]];
-        exceptions_.second[k] = offset[pairs.exceptions.second[k]];
     }
 }
 
@@ -196,7 +191,8 @@ double screening_of(const NonbondedForce& force) {
 /// Whether the force has PME and nothing else than charges and one Lennard-Jones diameter.
 bool has_direct_space(const NonbondedForce& force) {
     if (force.getNonbondedMethod() != NonbondedForce::PME || force.getUseSwitchingFunction() ||
-        !force.getIncludeDirectSpace() || force.getNumGlobalParameters() || !force.getNumParticles() ||
+        !force.getIncludeDirectSpace() || force.getExceptionsUsePeriodicBoundaryConditions() ||
+        force.getNumGlobalParameters() || !force.getNumParticles() ||
         screening_of(force) * force.getCutoffDistance() > kMostScreened)
         return false;
     double first_charge, diameter, first_depth;

@@ -261,12 +261,14 @@ Reciprocal::Reciprocal(double screening, double cutoff) {
 }
 
 template <bool kEnergy>
-INLINED void add_exceptions(const Pairing& pairing, const Exceptions& exceptions, int thread, int threads, Sum& sum) {
+INLINED void add_exceptions(const Pairing& pairing, const Exceptions& exceptions,
+                            const std::vector<OpenMM::Vec3>& positions, const std::vector<int>& offset, int thread,
+                            int threads, Sum& sum) {
     constexpr int kBatch = 32 * kLanes, kY = kLanes, kZ = 2 * kLanes;
+    static_assert(sizeof(OpenMM::Vec3) == 3 * sizeof(double));
     alignas(64) double dxs[kBatch], dys[kBatch], dzs[kBatch], squares[kBatch], energies[kBatch], pushes[kBatch];
-    const double *xs = pairing.list.positions().data()->x.of, *ys = xs + kY, *zs = xs + kZ;
+    const double* xyz = reinterpret_cast<const double*>(positions.data());
     double* forces = sum.force.data()->x.of;
-    const NearestImage to_nearest(pairing.list.box());
     const Reciprocal reciprocal = pairing.reciprocal;
     const double screening = pairing.range.screening, limit = pairing.range.cutoff * pairing.range.cutoff;
     for (int begin = kBatch * thread; begin < exceptions.size(); begin += kBatch * threads) {
@@ -276,9 +278,8 @@ INLINED void add_exceptions(const Pairing& pairing, const Exceptions& exceptions
         const double* products = &exceptions.reciprocal[begin];
 #pragma omp simd
         for (int k = 0; k < number; ++k) {
-            const int i = first[k], j = second[k];
-            double dx = xs[i] - xs[j], dy = ys[i] - ys[j], dz = zs[i] - zs[j];
-            to_nearest(dx, dy, dz);
+            const double *one = xyz + 3 * first[k], *other = xyz + 3 * second[k];
+            const double dx = one[0] - other[0], dy = one[1] - other[1], dz = one[2] - other[2];
             const double square = dx * dx + dy * dy + dz * dz, t = at_most(square, limit) * (2 / limit) - 1;
             dxs[k] = dx, dys[k] = dy, dzs[k] = dz, squares[k] = square;
             if (kEnergy) energies[k] = -kCoulomb * products[k] * polynomial(reciprocal.energy, t);
@@ -300,7 +301,7 @@ INLINED void add_exceptions(const Pairing& pairing, const Exceptions& exceptions
             pushes[k] += (coulomb + 12 * e12 - 6 * e6) * per_square;
         }
         for (int k = 0; k < number; ++k) {
-            double *one = forces + first[k], *other = forces + second[k];
+            double *one = forces + offset[first[k]], *other = forces + offset[second[k]];
             const double x = pushes[k] * dxs[k], y = pushes[k] * dys[k], z = pushes[k] * dzs[k];
             one[0] += x, one[kY] += y, one[kZ] += z;
             other[0] -= x, other[kY] -= y, other[kZ] -= z;
@@ -310,12 +311,12 @@ INLINED void add_exceptions(const Pairing& pairing, const Exceptions& exceptions
 }
 
 FOR_EVERY_PROCESSOR
-void add_exceptions(const Pairing& pairing, const Exceptions& exceptions, int thread, int threads, bool energy_wanted,
-                    Sum& sum) {
+void add_exceptions(const Pairing& pairing, const Exceptions& exceptions, const std::vector<OpenMM::Vec3>& positions,
+                    const std::vector<int>& offset, int thread, int threads, bool energy_wanted, Sum& sum) {
     if (energy_wanted)
-        add_exceptions<true>(pairing, exceptions, thread, threads, sum);
+        add_exceptions<true>(pairing, exceptions, positions, offset, thread, threads, sum);
     else
-        add_exceptions<false>(pairing, exceptions, thread, threads, sum);
+        add_exceptions<false>(pairing, exceptions, positions, offset, thread, threads, sum);
 }
 
 }  // namespace phyff

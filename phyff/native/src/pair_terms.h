@@ -29,7 +29,8 @@ struct Range {
 };
 
 /// Pairs that Ewald's direct space leaves out: with their own charge product, and C6 and C12, and less what the
-/// reciprocal space has for them.
+/// reciprocal space has for them. They are particles of one molecule, as far apart as OpenMM's positions say: not the
+/// nearest images, in a box less than twice as long as the molecule.
 struct Exceptions {
     std::vector<int> first, second;
     std::vector<double> own, reciprocal, c6, c12;
@@ -66,8 +67,9 @@ const std::vector<Term>& terms();
 /// Screened Coulomb, C6 and C12 of a NonbondedForce with PME; parameters "q" and "s6".
 const Term& direct_space();
 
-/// Add one thread's share of exceptions, whose particles are given as offsets of their x in the positions.
-void add_exceptions(const Pairing& pairing, const Exceptions& exceptions, int thread, int threads, bool energy_wanted,
-                    Sum& sum);
+/// Add one thread's share of exceptions between particles at `positions`; `offset`: by particle, of the x of its force
+/// in the sum.
+void add_exceptions(const Pairing& pairing, const Exceptions& exceptions, const std::vector<OpenMM::Vec3>& positions,
+                    const std::vector<int>& offset, int thread, int threads, bool energy_wanted, Sum& sum);
 
 }  // namespace phyff
