@@ -101,15 +101,20 @@ def _speciation(
         [_shares(cations, anions, links, index, production) for index, production in enumerate(replicas)]
     )
     blocks = np.array([block.mean(axis=0) for block in np.array_split(shares, BLOCKS)])
-    errors = blocks.std(axis=0, ddof=1) / math.sqrt(BLOCKS)
+    means, scatter = shares.mean(axis=0), blocks.std(axis=0, ddof=1) / math.sqrt(BLOCKS)
     stays = max((residence_time(contacts) for contacts in links.values()), default=0.0)
     length_ps = sum(production.length_ps for production in replicas)
+    # Blocks that all lack a kind do not scatter, but so many independent looks can miss a rare one.
+    looks = sum(s.count for s in cations) * max(1.0, length_ps / (stays or length_ps))
+    likely = (means * looks + 1.0) / (looks + 2.0)
+    errors = np.maximum(scatter, np.sqrt(likely * (1.0 - likely) / looks))
     details = {
         "method": "share of cations in clusters of touching ions: alone, with one anion, in anything larger; "
-        f"contact within the first minimum of g(r); error from {BLOCKS} time blocks"
+        f"contact within the first minimum of g(r); error from {BLOCKS} time blocks, at least that of seeing "
+        "each cation once every residence time"
     }
     found = {}
-    for kind, value, error in zip(KINDS, shares.mean(axis=0), errors, strict=True):
+    for kind, value, error in zip(KINDS, means, errors, strict=True):
         verdict = exchange_verdict(stays, length_ps)
         if verdict == CONVERGED and error > TARGET_FRACTION_ERROR:
             needed = length_ps * (error / TARGET_FRACTION_ERROR) ** 2

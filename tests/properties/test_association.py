@@ -59,5 +59,7 @@ def test_free_ions_pairs_and_aggregates_are_counted(tmp_path) -> None:  # type: 
     assert found["fraction_free_ions"].value == pytest.approx(0.5)
     assert found["fraction_contact_pairs"].value == pytest.approx(0.25)
     assert found["fraction_aggregates"].value == pytest.approx(0.25)
+    # Nothing moves, so that eight cations have been seen once: like eight throws of a coin of 0.3.
+    assert found["fraction_aggregates"].error == pytest.approx(np.sqrt(0.3 * 0.7 / 8))
     assert "no first neighbour left" in found["fraction_aggregates"].verdict
     assert found["residence_time_Li_PF6"].verdict.startswith("not converged: no neighbour left its cation")
