@@ -19,10 +19,10 @@ from rich.console import Console
 
 from phyff import md
 from phyff.errors import PhyffError, SimulationError
-from phyff.md.driven import STEADY_PS, Driving
+from phyff.md.driven import STEADY_PS, Driving, series_file
 from phyff.md.interfaces import ForceFieldLike
 from phyff.md.run import lock
-from phyff.md.viscosity import AMPLITUDES, shear_flow_of_run
+from phyff.md.viscosity import AMPLITUDES, shear_flow_of_run, stretch_name
 from phyff.parallel import cores, lost_worker, on_cluster, stop_workers, worker_pool
 from phyff.properties.viscosity import ABOUT_FILE
 
@@ -73,6 +73,24 @@ class Simulation:
         """Whether the run and its flows are there; flows that became longer since are still gone on with."""
         flow = not self.flow_ps or (self.run_dir / ABOUT_FILE).is_file()
         return flow and position(self.settings, self.run_dir).stage == "finished"
+
+    def position(self) -> Position:
+        """How far it is, its flows included."""
+        run = position(self.settings, self.run_dir)
+        if not self.flow_ps:
+            return run
+        whole, last = self.flow_ps * len(AMPLITUDES), self.settings.stages[-1]
+        logs = [self.run_dir / series_file(stretch_name(amplitude)) for amplitude in AMPLITUDES]
+        ps = sum(min(self.flow_ps, _last_time(log)) for log in logs)
+        per_ps = last.steps / last.ps
+        flowing = run.stage == "finished" and not self.is_finished()
+        return Position(
+            "flow" if flowing else run.stage,
+            ps / whole if flowing else run.share,
+            run.steps + round(per_ps * ps),
+            run.total + round(per_ps * whole),
+            run.ps + ps,
+        )
 
 
 def room(simulations: int) -> int:
@@ -247,7 +265,7 @@ class _Watch:
             self.say(self._line(now))
 
     def _positions(self) -> list[Position]:
-        return [position(one.settings, one.run_dir) for one in self._simulations]
+        return [one.position() for one in self._simulations]
 
     def _line(self, now: float) -> str:
         positions = self._positions()

@@ -148,3 +148,18 @@ def test_the_position_is_read_from_the_log_of_the_stage(tmp_path):
     assert found.steps == warmup.steps + 40 and found.ps == pytest.approx(warmup.ps + 0.04)
     (tmp_path / "run.json").write_text(json.dumps({"stage": "finished"}))
     assert position(settings, tmp_path).steps == nowhere.total
+
+
+def test_the_position_counts_the_flows_that_follow(tmp_path):
+    settings = short()
+    one = replace(simulation(tmp_path, settings), flow_ps=4.0)
+    alone = sum(stage.steps for stage in settings.stages)
+    per_ps = settings.stages[-1].steps / settings.stages[-1].ps
+    assert one.position().total == pytest.approx(alone + 12.0 * per_ps, abs=1)
+    (tmp_path / "run.json").write_text(json.dumps({"stage": "finished"}))
+    for name, last in (("viscosity-0.02.csv", "4.00"), ("viscosity-0.04.csv", "2.00")):
+        (tmp_path / name).write_text(f"time_ps,velocity_nm_ps\n{last},0.1\n")
+    found = one.position()
+    assert (found.stage, found.share) == ("flow", 0.5)
+    assert found.steps == pytest.approx(alone + 6.0 * per_ps, abs=1)
+    assert not one.is_finished()

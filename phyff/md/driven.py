@@ -75,7 +75,12 @@ class Stretch:
     @property
     def series(self) -> str:
         """The file of the series."""
-        return f"{self.name}.csv"
+        return series_file(self.name)
+
+
+def series_file(stretch: str) -> str:
+    """Where the stretch of that name keeps its series, in the run directory."""
+    return f"{stretch}.csv"
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,11 @@ def profile_velocity(state: openmm.State, masses: NDArray[np.float64]) -> float:
     return float(np.sum(masses * velocities * shape) / np.sum(masses * shape**2))
 
 
+def stretch_name(amplitude: float) -> str:
+    """Of the flow under that acceleration (nm/ps2)."""
+    return f"viscosity-{amplitude:g}"
+
+
 def shear_flow_of_run(forcefield: ForceFieldLike, run_dir: Path, driving: Driving) -> Path:
     """Drive the liquid of a run directory, from the state at the end of its settling stage; see shear_flow.
 
@@ -85,7 +90,7 @@ def shear_flow(
 
     stretches = {
         a: Stretch(
-            f"viscosity-{a:g}",
+            stretch_name(a),
             system,
             cosine_acceleration(masses, a),
             start,
