@@ -67,7 +67,12 @@ def main() -> None:
         out,
         {"HOH": "O"},
         {"HOH": charges},
-        Conditions(temperature=TEMPERATURE, frame_ps=FRAME_PS, viscosity_cp=flow.value),
+        Conditions(
+            temperature=TEMPERATURE,
+            frame_ps=FRAME_PS,
+            viscosity_cp=flow.value,
+            viscosity_error_cp=flow.error,
+        ),
     ).properties
     print(f"{model}, {len(xyz) // 3} molecules, {ps:g} ps and {len(AMPLITUDES)} x {0.4 * ps:g} ps driven")
     print("| property | phyff | published, same model | verdict |\n|---|---|---|---|")

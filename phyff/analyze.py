@@ -52,7 +52,8 @@ class Conditions:
     """What a trajectory file does not say.
 
     temperature in K; pressure in bar; frame_ps: time between frames, None for what the file says; skip_ps:
-    left out at the start; viscosity_cp: for the finite-size correction, None if unknown.
+    left out at the start; viscosity_cp: for the finite-size correction, None if unknown; viscosity_error_cp:
+    its standard error.
     """
 
     temperature: float = 298.15
@@ -60,6 +61,7 @@ class Conditions:
     frame_ps: float | None = None
     skip_ps: float = 0.0
     viscosity_cp: float | None = None
+    viscosity_error_cp: float = 0.0
 
 
 def analyze(
@@ -95,6 +97,7 @@ def analyze(
     }
     if conditions.viscosity_cp is not None:
         settings["viscosity_cP"] = conditions.viscosity_cp
+        settings["viscosity_error_cP"] = conditions.viscosity_error_cp
     run = Run(out, settings, species)
     dipoles = {name: dipole_of_charges(values) for name, values in atomic_charges.items()}
     fixed = len(series.times) and np.ptp(series.densities) <= 3.0 * FIXED_VOLUME * series.densities[0]

@@ -494,6 +494,7 @@ def analyze(
         float | None,
         typer.Option(min=1e-6, help="For the finite-size correction of diffusion.", show_default=False),
     ] = None,
+    viscosity_error_cp: Annotated[float, typer.Option(min=0.0, help="Its standard error.")] = 0.0,
 ) -> None:
     """Analyse a trajectory from any program: transport, structure, dielectric constant.
 
@@ -515,7 +516,7 @@ def analyze(
         out,
         {name: smiles for name, _, smiles in pairs},
         analysis.read_charges(charges) if charges else {},
-        analysis.Conditions(temperature, pressure, frame_ps, skip_ps, viscosity_cp),
+        analysis.Conditions(temperature, pressure, frame_ps, skip_ps, viscosity_cp, viscosity_error_cp),
     )
     out.mkdir(parents=True, exist_ok=True)
     results, report = write_results(out, result), write_report(out, result)

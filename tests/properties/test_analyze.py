@@ -12,6 +12,8 @@ from phyff.analyze import Conditions, analyze, read_charges
 from phyff.cli import app
 from phyff.errors import InputError
 from phyff.properties import study
+from phyff.properties.finite_size import yeh_hummer
+from phyff.properties.result import Property
 from phyff.properties.trajectory import read_replicas, read_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:Found")
@@ -135,3 +137,15 @@ def test_the_command_writes_results_and_a_report(foreign, tmp_path) -> None:  # 
     bad = CliRunner().invoke(app, ["analyze", *files, "--species", "LI"])
     assert bad.exit_code == 2
     assert "RESIDUE=SMILES" in bad.output
+
+
+def test_the_error_of_a_given_viscosity_counts_in_the_corrected_diffusion(foreign) -> None:  # type: ignore[no-untyped-def]
+    def corrected(error: float) -> Property:
+        given = Conditions(viscosity_cp=0.5, viscosity_error_cp=error)
+        paths = foreign / "md.xtc", foreign / "top.pdb", foreign / "out"
+        return analyze(*paths, SMILES, {}, given).properties["self_diffusion_SOL"]
+
+    sure, unsure = corrected(0.0), corrected(0.1)
+    assert unsure.value == sure.value
+    share = 0.2 * yeh_hummer(298.15, 0.5, 2.5)
+    assert unsure.error == pytest.approx(np.hypot(sure.error, share))
