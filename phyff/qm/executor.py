@@ -147,5 +147,9 @@ def _progress_bar(console: Console, label: str, total: int) -> Iterator[Callable
 
 def _reason(error: Exception) -> str:
     if lost_worker(error):
-        return "its worker was killed again and again, perhaps for want of memory; try fewer workers"
+        return (
+            "its worker was killed again and again, perhaps for want of memory (try fewer workers), or, when "
+            "a script called this, since workers read that script too (put its calls under "
+            "if __name__ == '__main__':)"
+        )
     return traceback.format_exception_only(error)[-1].strip()
