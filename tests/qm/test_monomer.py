@@ -2,12 +2,17 @@
 
 import numpy as np
 import pytest
+import torch
+from tblite.interface import Calculator
 
+from phyff.fit.sampling import skeleton_dihedrals
+from phyff.model.valence import dihedrals
 from phyff.qm import monomer
 from phyff.qm.level import PHYFF_2026A
 from phyff.qm.store import RecordStore, canonical
+from phyff.species.conformers import conformers
 from phyff.species.molecule import Molecule
-from phyff.units import BOHR_ANGSTROM
+from phyff.units import BOHR_ANGSTROM, BOHR_NM, HARTREE_KJ
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +85,33 @@ def test_a_bare_cation_is_a_point_with_a_core():
     assert monomer.optimise_job({**spec, "level": PHYFF_2026A.geometry_key()})["xyz_bohr"] == [
         [0.0, 0.0, 0.0]
     ]
+
+
+def test_twisted_geometries_turn_the_skeleton_and_stay_below_the_window():
+    molecule = Molecule.from_smiles("COCCOC")
+    lowest = conformers(molecule, max_count=1)[0].xyz / BOHR_ANGSTROM
+    turning = skeleton_dihedrals(molecule, lowest * BOHR_NM)
+    spec = {
+        "mapped_smiles": molecule.mapped_smiles,
+        "elements": list(molecule.elements),
+        "charge": 0,
+        "xyz_bohr": lowest.tolist(),
+        "dihedrals": [list(dihedral) for dihedral in turning],
+        "count": 4,
+        "trials": 200,
+        "window_kj": 30.0,
+    }
+    found = np.array(monomer.twisted_geometries_job(spec)["xyz_bohr"])
+    assert len(found) == 4
+    turned = dihedrals(torch.tensor(found), turning).numpy()
+    assert np.ptp(turned, axis=0).min() > 0.5
+    calculator = Calculator("GFN2-xTB", molecule.atomic_numbers, lowest)
+    calculator.set("verbosity", 0)
+
+    def energy(xyz):
+        calculator.update(xyz)
+        return calculator.singlepoint().get("energy") * HARTREE_KJ
+
+    start = energy(lowest)
+    assert all(energy(xyz) - start < 30.1 for xyz in found)
+    assert monomer.twisted_geometries_job({**spec, "trials": 0})["xyz_bohr"] == []
