@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from standin import COUNTS, DENSITY, StandIn, tiny
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from phyff.cli import app
 from phyff.errors import InputError, SimulationError
 from phyff.md import PRESETS
 from phyff.measurements import Measurement, Suite, load_suite
+from phyff.report.parity import LABEL_HEIGHT, apart
 from phyff.side_by_side import Simulation
 
 SUITES = Path(__file__).parent.parent / "benchmarks" / "suites"
@@ -132,3 +134,10 @@ def test_systems_run_side_by_side_and_a_failing_one_keeps_no_other_from_its_row(
         bench.run_suite("small", suite, [], tmp_path / "runs", folder, None, 3, lambda line: None)
     found = json.loads((folder / "small.json").read_text())
     assert sorted(row["system"] for row in found) == ["good", "too"]
+
+
+def test_labels_beside_a_parity_plot_keep_their_order_and_do_not_overlap():
+    close = np.array([0.1, 0.5, 0.501, 0.502, 0.99, 1.0])
+    found = apart(close)
+    assert np.diff(found).min() >= LABEL_HEIGHT - 1e-12
+    assert found.max() <= 1.0 and found[0] == 0.1

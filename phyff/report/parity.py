@@ -33,7 +33,7 @@ def save_parity(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
             margin = 0.08 * max(float(np.ptp(ends)), 0.05 * float(ends.max()))
             span = np.array([ends.min() - margin, ends.max() + margin])
             axes.plot(span, span, color="#8a94a0", linewidth=1)
-            heights = _apart((simulated - span[0]) / np.ptp(span))
+            heights = apart((simulated - span[0]) / np.ptp(span))
             for k, (row, height) in enumerate(zip(own, heights, strict=True)):
                 colour = COLOURS[k % len(COLOURS)]
                 axes.errorbar(
@@ -66,7 +66,7 @@ def save_parity(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         figure.savefig(path, dpi=150)
 
 
-def _apart(heights: NDArray[np.float64]) -> NDArray[np.float64]:
+def apart(heights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ascending heights in the axes, moved up and then down so far that labels at them do not overlap."""
     apart = heights.copy()
     for k in range(1, len(apart)):
