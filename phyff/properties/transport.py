@@ -161,13 +161,13 @@ def _green_kubo(
         "fit_up_to_per_ps": current.cutoff,
     }
     wanted = TARGET_RELATIVE_ERROR * value
-    if error > wanted:
+    if not collective.window.diffusive:  # nor does the spectrum then reach frequencies low enough
+        verdict = helfand.verdict
+    elif error > wanted:
         why = f"error {100 * error / value:.0f} %, wanted {100 * TARGET_RELATIVE_ERROR:.0f} %"
         verdict = not_converged(why, collective.length_ps * min((error / wanted) ** 2, 1e4))
     elif abs(value - helfand.value) > 3.0 * math.hypot(error, helfand.error):
         verdict = not_converged("disagrees with Einstein-Helfand by more than three standard errors")
-    elif not collective.window.diffusive:
-        verdict = helfand.verdict
     else:
         verdict = CONVERGED
     return Property(value, error, "mS/cm", verdict, details)

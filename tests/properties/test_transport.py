@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from synthetic_run import EC, LI, PF6, BrownianSpecies, SyntheticRun, ar1, molecule
+from synthetic_run import EC, ELECTROLYTE, LI, PF6, BrownianSpecies, SyntheticRun, ar1, molecule
 
 from phyff.properties.displacement import find_window, molecular_displacement, molecular_msd
 from phyff.properties.finite_size import (
@@ -85,6 +85,17 @@ def test_one_collective_run_in_a_hundred_picoseconds_asks_for_more_time(tmp_path
     assert found.verdict.startswith("not converged:")
     assert "needs about" in found.verdict
     assert found.error > 0.0
+
+
+def test_every_conductivity_of_caged_ions_waits_for_their_diffusion(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    cages = {"cage_nm": 0.5, "cage_ps": 20.0}
+    species = tuple(
+        BrownianSpecies(s.name, s.mapped_smiles, s.charge, 30, 1e-5, **cages) for s in ELECTROLYTE
+    )
+    run = read_run(SyntheticRun(species, n_frames=301).write(tmp_path))
+    found = transport(run, read_replicas(run)).properties
+    assert "sub-diffusive" in found["conductivity"].verdict
+    assert found["conductivity_green_kubo"].verdict == found["conductivity"].verdict
 
 
 def test_too_few_frames_give_no_values(tmp_path) -> None:  # type: ignore[no-untyped-def]
