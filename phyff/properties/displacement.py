@@ -22,6 +22,8 @@ from phyff.properties.result import CONVERGED, not_converged
 Floats = NDArray[np.float64]
 TARGET_RELATIVE_ERROR = 0.10
 SLOPE_TOLERANCE = 0.10
+SHORTEST_LAG_PS = 1.0
+"""Below, molecules pass from free flight (slope 2) into cages (less than 1): a slope of 1 tells nothing."""
 SLOPE_NOISE = 0.06
 """Lags whose log-log slope is noisier than this cannot tell diffusion from caging."""
 MIN_FRAMES = 40
@@ -154,8 +156,9 @@ def _common(curves: list[Floats]) -> list[Floats]:
 def find_window(msd: Floats, n_frames: int, n_series: float, frame_ps: float) -> Window:
     """The fit window of a mean square displacement (n_lags,) averaged over n_series one-dimensional series.
 
-    It starts at the first lag from which the log-log slope, taken between a lag and its double, stays within
-    SLOPE_TOLERANCE and noise of 1 for every lag where the noise is small, and spans a factor of four.
+    It starts at the first lag, SHORTEST_LAG_PS or longer, from which the log-log slope, taken between a lag
+    and its double, stays within SLOPE_TOLERANCE and noise of 1 for every lag where the noise is small, and
+    spans a factor of four.
     """
     length_ps = (n_frames - 1) * frame_ps
     longest = int(MAX_LAG_FRACTION * n_frames)
@@ -166,7 +169,7 @@ def find_window(msd: Floats, n_frames: int, n_series: float, frame_ps: float) ->
     straight = np.abs(slopes - 1.0) < SLOPE_TOLERANCE + noise
     last_clear = int(np.flatnonzero(clear)[-1]) if clear.any() else 0
     seen = (float(slopes[last_clear]), float(grid[last_clear] * frame_ps))
-    for index in np.flatnonzero(clear):
+    for index in np.flatnonzero(clear & (grid * frame_ps >= SHORTEST_LAG_PS)):
         if straight[clear & (grid >= grid[index])].all():
             first = int(grid[index])
             return Window(first, _last_lag(first, longest), True, *seen, needed_ps=0.0)
