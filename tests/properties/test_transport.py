@@ -62,9 +62,8 @@ def test_the_passage_from_free_flight_into_the_cage_is_not_diffusion() -> None:
     lags = 0.05 * np.arange(91)
     slopes = np.interp(np.log(np.maximum(lags, 0.01)), np.log([0.05, 0.2, 0.8]), [1.9, 1.0, 0.5])
     msd = np.exp(np.concatenate([[-20.0], np.cumsum(slopes[1:] * np.diff(np.log(lags[1:]), prepend=-4.0))]))
-    window = find_window(
-        msd, 181, 54, 0.05
-    )  # as noisy as 18 molecules for 9 ps: 0.2 ps is the last clear lag
+    # As noisy as 18 molecules for 9 ps: 0.2 ps is the last clear lag.
+    window = find_window(msd, 181, 54, 0.05)
     assert window.log_slope_ps <= 0.2
     assert abs(window.log_slope - 1.0) < 0.3
     assert not window.diffusive
