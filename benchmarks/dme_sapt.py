@@ -1,10 +1,10 @@
-"""The model against published DFT-SAPT energies of pairs of 1,2-dimethoxyethane, which no fit has seen.
+"""The model against published DFT-SAPT energies of pairs of 1,2-dimethoxyethane; no fit has seen them.
 
     python benchmarks/dme_sapt.py DATA.npz
 
 DATA: arrays posA, posB (n, 16, 3) in angstrom, scan (n,), and es, pol, ex, disp, dhf, total (n,) in kJ/mol:
-the 600 dimers of the PhyNEO authors, DFT-SAPT/aug-cc-pVTZ. DME has no dimers of its own in the library: its
-short range is that of classes that carbonates determined. Prints errors by component, attractive dimers
+the 600 dimers of the PhyNEO authors, DFT-SAPT/aug-cc-pVTZ. The library's own dimers of DME are a few
+neighbours cut from its liquid, and scans with Li+. Prints errors by component, attractive dimers
 (total below zero) and all, and the error by the distance of the closest atoms.
 """
 

@@ -51,6 +51,9 @@ CATION_EASE = 3.0
 """Factor of both floors for dimers with a bare cation, whose goals are wider (3 kJ/mol against 1)."""
 RIDGE = 0.15
 """Pull of log factors to the mean of their component, and of log widths to zero."""
+KIN_RIDGE = 8.0
+"""Pull of a class's log factors and log width to the means of the coarser classes it belongs to, which are
+weighted by their dimers: a class that few dimers hold stays near its kin. Chosen by the scans left out."""
 WIDTH_RIDGE = 5.0
 WIDTH_LIMITS = (0.5, 1.3)
 ATTRACTION_WIDTH_LIMITS = (0.6, 1.0)
@@ -144,15 +147,16 @@ def fit_short_range(
     cations = [labels.index(s.atom_classes[0][CLASS_LEVEL]) for s in species.values() if is_bare_cation(s)]
     shape = _Shape(len(labels), tuple(sorted(cations)))
     rows = [_row(point, species, tensors, index, attracting) for point in points]
-    solution = _solve(rows, shape)
-    final, attraction = shape.split(solution)
     counts = [
         int(sum(np.any((row.first == k) | (row.second == k)) for row in rows)) for k in range(len(labels))
     ]
+    kinship = _kinship(labels, species, counts)
+    solution = _solve(rows, shape, kinship)
+    final, attraction = shape.split(solution)
     quality = {"in_sample": _report(points, rows, solution, shape), "points": len(points)}
     if trial:
         held_out = [is_held_out(point.scan) for point in points]
-        others = _solve([row for row, out in zip(rows, held_out, strict=True) if not out], shape)
+        others = _solve([row for row, out in zip(rows, held_out, strict=True) if not out], shape, kinship)
         quality["held_out_scans"] = _report(
             [p for p, out in zip(points, held_out, strict=True) if out],
             [row for row, out in zip(rows, held_out, strict=True) if out],
@@ -347,8 +351,29 @@ class _Shape:
         return least, most
 
 
-def _solve(rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
-    """Parameters (P,) of a shape by robust least squares from a uniform start."""
+def _kinship(
+    labels: Sequence[str], species: Mapping[str, SpeciesParameters], counts: Sequence[int]
+) -> np.ndarray:
+    """(R, classes) matrix that takes the factors of classes to their distances from the means of the coarser
+    classes they belong to (all but the coarsest, the element), a row each; bare cations have no kin."""
+    families: set[tuple[int, ...]] = set()
+    molecules = [s for s in species.values() if not is_bare_cation(s)]
+    for level in range(CLASS_LEVEL + 1, max(len(own) for s in molecules for own in s.atom_classes) - 1):
+        members: dict[str, set[int]] = {}
+        for own in (own for s in molecules for own in s.atom_classes):
+            members.setdefault(own[level], set()).add(labels.index(own[CLASS_LEVEL]))
+        families |= {tuple(sorted(family)) for family in members.values() if len(family) > 1}
+    rows = [np.zeros((0, len(labels)))]
+    for family in map(list, sorted(families)):
+        shares = np.maximum(np.array(counts, dtype=float)[family], 1.0)
+        apart = np.zeros((len(family), len(labels)))
+        apart[:, family] = np.eye(len(family)) - shares / shares.sum()
+        rows.append(apart)
+    return np.vstack(rows)
+
+
+def _solve(rows: Sequence[_Row], shape: _Shape, kinship: np.ndarray) -> np.ndarray:
+    """Parameters (P,) of a shape by robust least squares from a uniform start; kinship (R, classes)."""
     pairs = _Pairs.of(rows)
     targets = np.array([row.targets for row in rows])
     weights = np.array([row.weights for row in rows])
@@ -367,6 +392,9 @@ def _solve(rows: Sequence[_Row], shape: _Shape) -> np.ndarray:
     ridge = np.zeros((4 * n_classes, shape.size))
     ridge[: 3 * n_classes, : 3 * n_classes] = RIDGE * centring
     ridge[3 * n_classes :, 3 * n_classes : 4 * n_classes] = WIDTH_RIDGE * np.eye(n_classes)
+    kin = np.zeros((4 * len(kinship), shape.size))
+    kin[:, : 4 * n_classes] = KIN_RIDGE * np.kron(np.eye(4), kinship)
+    ridge = np.vstack([ridge, kin])
 
     wall = np.zeros((2 * n_classes, shape.size))
     for c in WALL_SHARES:

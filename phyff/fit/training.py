@@ -50,6 +50,9 @@ CATION_DAMPING_ALPHAS = (2.8e-5, 4e-4, 1.2e-3, 1.7e-3, 2.3e-3, 3e-3, 4e-3)
 """nm^3 tried as the size of a cation in the damping formula (DESIGN.md section 4: each may have its own), all
 with a charge transfer that repels and with one that attracts. Strong damping with attraction suits dimers
 best, and three-body energies, which no fit sees, agree (benchmarks/three_body.py)."""
+SIZE_TOLERANCE = 1.1
+"""The least size is taken whose error is within this factor of the smallest: beyond, damping gains little and
+takes away from three-body energies."""
 
 
 def make_library(
@@ -194,7 +197,8 @@ def train(
                 f"{cation}: damping size {alpha * 1e3:.3f} A^3, charge transfer that "
                 f"{'attracts' if attracts else 'repels'}: induction rms {errors[alpha, attracts]:.2f} kJ/mol"
             )
-        best, attracts = min(errors, key=lambda choice: errors[choice])
+        enough = SIZE_TOLERANCE * min(errors.values())
+        best, attracts = min(choice for choice in errors if errors[choice] <= enough)
         alphas[species[cation].elements[0]] = best
         attracting += [cation] if attracts else []
     model = fit_short_range(species, points, START_DAMPING, alphas, widths, provenance, attracting)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from library_species import at_contact, random_pose
+from library_species import SHORT_RANGE, at_contact, load, random_pose
 from standin_species import ALL
 
 from phyff.errors import FitError
@@ -156,9 +156,9 @@ def test_every_third_scan_is_kept_out_of_the_trial_fit(
 ) -> None:
     seen, solve = [], fitting._solve
 
-    def watched(rows, shape):
+    def watched(rows, shape, kinship):
         seen.append(np.sort([row.targets[0] for row in rows]))
-        return solve(rows, shape)
+        return solve(rows, shape, kinship)
 
     monkeypatch.setattr(fitting, "_solve", watched)
     model = _fit(points)
@@ -167,6 +167,48 @@ def test_every_third_scan_is_kept_out_of_the_trial_fit(
     np.testing.assert_array_equal(seen[1], np.sort(kept))
     held_out = model.quality["held_out_scans"]
     assert sum(report["points"] for report in held_out.values()) == len(points) - len(kept)
+
+
+def test_the_distance_from_kin_is_that_from_the_mean_weighted_by_dimers() -> None:
+    species = {name: load(name) for name in ("EC", "PC", "Li+")}
+    labels = sorted({own[CLASS_LEVEL] for s in species.values() for own in s.atom_classes})
+    counts = [3 * k + 1 for k in range(len(labels))]
+    kinship = fitting._kinship(labels, species, counts)
+    assert kinship.sum(axis=1) == pytest.approx(np.zeros(len(kinship)), abs=1e-12)
+    assert not kinship[:, labels.index("Li+")].any()
+    factors = np.random.default_rng(4).normal(size=len(labels))
+    hydrogens = [k for k, label in enumerate(labels) if label.startswith("H1")]
+    apart = factors[hydrogens] - np.average(factors[hydrogens], weights=np.array(counts)[hydrogens])
+    found = kinship @ factors
+    assert all(np.isclose(found, distance).any() for distance in apart)
+
+
+def test_a_class_that_one_dimer_holds_stays_near_its_kin(monkeypatch: pytest.MonkeyPatch) -> None:
+    species, rng, points = {name: load(name) for name in ("EC", "PC")}, np.random.default_rng(6), []
+    tensors = {name: species_tensors(s, SHORT_RANGE) for name, s in species.items()}
+    for name, scan in [*(("EC", k) for k in range(8)), ("PC", 0)]:
+        xyz = np.array(species[name].conformers[0].xyz_nm)
+        first = random_pose(xyz, rng)
+        moved = at_contact(first, random_pose(xyz, rng), 0.22, rng)
+        cluster = Cluster.of([tensors[name]] * 2, [torch.tensor(x) for x in (first, moved)])
+        parts = {k: v.item() for k, v in interaction_energy(cluster).items()}
+        parts["exchange"] *= 3.0 if name == "PC" else 1.0
+        points.append(DimerPoint((name, name), (first, moved), parts, f"{name}#{scan}"))
+
+    def farthest() -> float:
+        """How far the exchange of the hydrogens that PC alone has is from that of EC's, logarithm."""
+        model = fit_short_range(
+            species, points, SHORT_RANGE.damping, {}, SHORT_RANGE.dispersion_widths, {}, trial=False
+        )
+        common = {own[CLASS_LEVEL] for own in species["EC"].atom_classes}
+        hydrogens = {own[CLASS_LEVEL] for own in species["PC"].atom_classes if own[-1] == "H"} - common
+        (kin,) = {label for label in common if label.startswith("H")}
+        return max(abs(np.log(model.classes[h].exchange / model.classes[kin].exchange)) for h in hydrogens)
+
+    near = farthest()
+    monkeypatch.setattr(fitting, "KIN_RIDGE", 0.0)
+    far = farthest()
+    assert near < 0.2 * far, (near, far)
 
 
 def test_a_fit_without_dimers_is_an_error() -> None:
