@@ -30,12 +30,15 @@ FURTHER_PAIRS = (
     ("Li+", "AN"),
     ("AN", "AN"),
     ("Li+", "DME"),
+    ("DME", "DME"),
+    ("DOL", "DOL"),
     ("MA", "MA"),
     ("Na+", "EC"),
     ("Li+", "FSI-"),
     ("Li+", "TFSI-"),
 )
-"""Scanned too: nitrile, ether and acetyl classes, Na+, and the imides' contacts with Li+."""
+"""Scanned too: nitrile, ether and acetyl classes, Na+, and the imides' contacts with Li+. Each neutral pair
+beside its cation pair: contacts with Li+ alone leave the same classes too repulsive for neighbours."""
 ANIONS, CATIONS = ("TFSI-", "FSI-", "BF4-"), ("Na+", "K+")
 SOLVENTS = ("PC", "FEC", "VC", "EMC", "DEC", "DME", "DOL", "GBL", "MA", "EA", "AN")
 LIBRARY = (*CORE, *ANIONS, *CATIONS, *SOLVENTS)
