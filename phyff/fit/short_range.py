@@ -51,7 +51,7 @@ CATION_EASE = 3.0
 """Factor of both floors for dimers with a bare cation, whose goals are wider (3 kJ/mol against 1)."""
 RIDGE = 0.15
 """Pull of log factors to the mean of their component, and of log widths to zero."""
-KIN_RIDGE = 8.0
+KIN_RIDGE = 50.0
 """Pull of a class's log factors and log width to the means of the coarser classes it belongs to, which are
 weighted by their dimers: a class that few dimers hold stays near its kin. Chosen by the scans left out."""
 WIDTH_RIDGE = 5.0
