@@ -44,7 +44,9 @@ from phyff.species.library import library_directory
 from phyff.species.parameters import SpeciesParameters
 from phyff.units import AVOGADRO, COULOMB
 
-NEAR_ZERO = 0.01
+NEAR_ZERO = 0.03
+"""Single precision on OpenMM's own CPU route leaves 3e-5 of the charges' energy, all of MIXED's 1e-3 where
+the total cancels to this share."""
 MODELS = (("drude", "mutual"), ("multipole", "mutual"), ("multipole", "extrapolated"))
 """Engine and polarization, which only the `multipole` engine has a choice of."""
 MAY_DIE = ("OpenCL", "mutual")
