@@ -2,8 +2,9 @@
 
     python benchmarks/fidelity.py [--out FILE.json]
 
-Dimers of the training set and clusters cut from a packed box. Both energies are those of the torch references
-(phyff/model), which tests hold the OpenMM engines to; the short range is the same in both and left out.
+Dimers of the training set, neighbours in liquids among them, and clusters cut from a packed box. Both
+energies are those of the torch references (phyff/model), which tests hold the OpenMM engines to; the short
+range is the same in both and left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from phyff import builder
-from phyff.fit.training import load_points
+from phyff.fit.training import load_dimers
 from phyff.formulation import Formulation
 from phyff.model import cluster as drude
 from phyff.model import multipoles
@@ -33,13 +34,14 @@ from phyff.openmm.forcefield import ForceField
 from phyff.species.library import library_directory
 from phyff.species.parameters import SpeciesParameters
 
+NEUTRAL = "neutral"
 WITH_CATION = "with Li+, Na+ or K+"
 ELECTROLYTE = "1.0 M LiPF6 in EC:DMC 1:1 w/w"
 """Its packed box is what the clusters are cut from."""
 SHELLS = (0.175, 0.21, 0.25)
 """nm; shortest distances that divide the dimers with a cation. Li+ in a liquid sits near 0.19 to 0.21."""
 CLUSTER_SIZES = (3, 4, 5, 6)
-CLUSTERS_EACH = 10
+CLUSTERS_EACH = 13
 ATOMS = 500
 RELAXATION_STEPS = 200
 
@@ -86,11 +88,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the tables as JSON")
     options = parser.parse_args()
     forcefield = _force_field(options.molecules)
-    dimers = dimer_differences(forcefield, options.molecules / "records" / "dimer")
+    dimers = dimer_differences(forcefield, options.molecules / "records")
     clusters = cluster_differences(forcefield)
     tables = {
         "bound dimers by pair": rows(dimers, lambda d: d.label),
         "bound dimers by kind": rows(dimers, lambda d: d.kind),
+        "bound dimers, all with ions": rows([d for d in dimers if d.kind != NEUTRAL], lambda d: "with ions"),
+        "clusters, all with ions": rows([d for d in clusters if d.kind != NEUTRAL], lambda d: "with ions"),
         "dimers with a cation by shortest distance": rows(
             [d for d in dimers if d.kind == WITH_CATION], lambda d: _shell(d.shortest)
         ),
@@ -107,12 +111,12 @@ def main() -> None:
         options.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def dimer_differences(forcefield: ForceField, folder: Path) -> list[Difference]:
+def dimer_differences(forcefield: ForceField, records: Path) -> list[Difference]:
     """Of every bound dimer of the training set that is no pair of cations."""
     species = {s.name: s for s in forcefield.species}
     return [
         difference(forcefield, list(zip(p.names, p.xyz, strict=True)))
-        for p in load_points(folder, species)
+        for p in load_dimers(records, species)
         if p.components["total"] < 0 or min(species[n].charge for n in p.names) < 0
     ]
 
@@ -227,7 +231,7 @@ def _multipole(cluster: Cluster) -> tuple[Tensor, Tensor]:
 def _kind(species: Sequence[SpeciesParameters]) -> str:
     charges = {s.charge for s in species}
     if charges == {0}:
-        return "neutral"
+        return NEUTRAL
     return WITH_CATION if max(charges) > 0 else "with anions only"
 
 

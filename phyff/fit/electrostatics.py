@@ -32,10 +32,10 @@ MOMENT_WEIGHTS = (1.0, 0.01)
 """Of the molecular dipole (per e bohr) and quadrupole (per e bohr^2) against relative potential error."""
 CONTACT_SHELLS, CONTACT_POINTS = (1.0, 1.15, 1.3), 150
 """Surfaces, in van der Waals radii, and points on each, where a molecule feels its closest neighbours."""
-CONTACT_WEIGHT = 20.0
+CONTACT_WEIGHT = 100.0
 """Per hartree that the multipoles' potential there is off that of the sites, root mean square, against the
-relative error of the potential farther out, which hardly determines it. The penetration of the short range,
-which both engines share, is fitted on top of the sites."""
+relative error of the potential farther out, which hardly determines it; all conformers count alike. The
+penetration of the short range, which both engines share, is fitted on top of the sites."""
 SITE_RIDGE = 2e-6
 LEAST_GAIN = 1e-4
 """Site groups that lower the relative potential error by less are not worth their cost."""
@@ -283,8 +283,8 @@ def _restrained(
 ) -> np.ndarray:
     """Parameters of least squared potential and moment error plus ridge; sum(counts * p) = charge."""
     rows, targets = [np.diag(ridge)], [ridge * prior]
-    for close, density, weight in zip(near, contact, weights, strict=False):
-        scale = CONTACT_WEIGHT * np.sqrt(weight / len(close))
+    for close, density in zip(near, contact, strict=True):
+        scale = CONTACT_WEIGHT / np.sqrt(len(near) * len(close))
         rows.append(scale * close)
         targets.append(scale * density.esp_values)
     for design, density, weight in zip(designs, densities, weights, strict=True):

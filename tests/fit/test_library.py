@@ -70,6 +70,11 @@ def test_charges_and_sites_miss_the_potential_by_six_percent_or_one_more_than_mu
     assert np.sqrt(square) <= max(0.06, bar)
 
 
+CONTACT_MISSES = {"DME": 4.2, "DOL": 4.2}
+"""kJ/mol; species beyond the bar of 2: charges 0.05 nm off their ether oxygens have higher moments than
+quadrupoles."""
+
+
 @every_molecule
 def test_both_engines_see_the_same_potential_at_contact(name: str) -> None:
     # before the multipoles were held to the sites there, Li+ + PF6- differed by 12 kJ/mol
@@ -82,7 +87,7 @@ def test_both_engines_see_the_same_potential_at_contact(name: str) -> None:
             pair = Cluster.of([molecule, ion], [torch.tensor(xyz), torch.tensor(point[None])])
             miss = permanent_energy(pair) - multipoles.permanent_energy(pair, laboratory_moments(pair))
             square += conformer.weight * miss.item() ** 2 / len(points)
-    assert np.sqrt(square) < 5.5  # kJ/mol for a unit charge
+    assert np.sqrt(square) < CONTACT_MISSES.get(name, 2.0)  # kJ/mol for a unit charge
 
 
 @every_species
