@@ -67,7 +67,8 @@ def test_multipoles_are_held_to_the_sites_at_contact_at_little_cost(
     assert free.drude_charges == fit.drude_charges
     best = fit.quality["esp_relative_rms_rank2"]
     assert free.quality["esp_relative_rms_multipoles"] == pytest.approx(best, rel=1e-9)
-    assert best < fit.quality["esp_relative_rms_multipoles"] < best + 0.003
+    # held to the sites, they miss the potential farther out no more than the sites do
+    assert best < fit.quality["esp_relative_rms_multipoles"] < 1.01 * fit.quality["esp_relative_rms_drude"]
 
 
 def test_the_dipole_is_that_of_the_density(ec: MonomerData, fit: ElectrostaticFit) -> None:
