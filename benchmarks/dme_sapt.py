@@ -3,9 +3,9 @@
     python benchmarks/dme_sapt.py DATA.npz
 
 DATA: arrays posA, posB (n, 16, 3) in angstrom, scan (n,), and es, pol, ex, disp, dhf, total (n,) in kJ/mol:
-the 600 dimers of the PhyNEO authors, DFT-SAPT/aug-cc-pVTZ. The library's own dimers of DME are a few
-neighbours cut from its liquid, and scans with Li+. Prints errors by component, attractive dimers
-(total below zero) and all, and the error by the distance of the closest atoms.
+the 600 dimers of the PhyNEO authors, DFT-SAPT/aug-cc-pVTZ. The library has dimers of DME of its
+own, computed for it: scans with itself and with Li+, neighbours cut from its liquid. Prints errors by
+component, attractive dimers (total below zero) and all, and the error by the distance of the closest atoms.
 """
 
 import sys
