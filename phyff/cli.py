@@ -301,6 +301,13 @@ def train(
     fit_only: Annotated[
         bool, typer.Option("--fit-only", help="Fit the dimer records there are; compute no new ones.")
     ] = False,
+    extend: Annotated[
+        bool,
+        typer.Option(
+            "--extend",
+            help="Keep what the short-range model has of molecules, so that densities stay; fit what is new.",
+        ),
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes of the quantum chemistry.")] = 2,
     parsl: Parsl = None,
 ) -> None:
@@ -313,7 +320,7 @@ def train(
     from phyff.species.library import library_directory
 
     use_cluster(parsl)
-    make_library(library_directory(), PHYFF_2026A, workers, fit_only, _say)
+    make_library(library_directory(), PHYFF_2026A, workers, fit_only, extend, _say)
 
 
 @app.command()

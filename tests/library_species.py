@@ -18,6 +18,10 @@ SHORT_RANGE = ShortRange(
         "H": ShortRangeClass(exchange=0.5, penetration=0.25, charge_transfer=0.1, points=1),
         "Li+": ShortRangeClass(exchange=0.4, penetration=-0.1, charge_transfer=-0.05, points=1),
     },
+    cation_contacts={
+        "*": ShortRangeClass(exchange=0.8, penetration=0.5, charge_transfer=1.1, width=0.94, points=1),
+        "O": ShortRangeClass(exchange=1.2, penetration=0.3, charge_transfer=0.9, width=0.97, points=1),
+    },
     damping=2.6,
     damping_alpha={"H": 4e-4, "Li": 8e-4},
     dispersion_widths={"*": 0.8, "H": 0.7},

@@ -28,7 +28,7 @@ def cation_sizes(
 ) -> dict[str, float]:
     """`multipole_damping_alpha` of every bare cation that bound dimers with molecules or anions hold."""
     sizes = {}
-    cations = [s for s in species.values() if s.charge > 0 and s.n_atoms == 1]
+    cations = [s for s in species.values() if s.is_bare_cation]
     for cation in cations:
         own = [
             p

@@ -4,8 +4,8 @@ The four energies of a dimer minus what the monomers' own parameters already giv
 dispersion) are fitted by sums of products of class amplitudes (Van Vleet et al. 2016, doi
 10.1021/acs.jctc.6b00209): penetration against electrostatics, exchange, charge transfer against induction;
 one width per class is shared by all three. Penetration and charge transfer reach farther than exchange: one
-factor on the exponents of all molecules says by how much, and one for each bare cation. No experimental
-number enters. kJ/mol and nm.
+factor on the exponents of all molecules says by how much, and one for each bare cation. Towards a bare cation
+a class has factors and a width of their own, a contact class. No experimental number enters. kJ/mol and nm.
 """
 
 from __future__ import annotations
@@ -54,6 +54,10 @@ RIDGE = 0.15
 KIN_RIDGE = 50.0
 """Pull of a class's log factors and log width to the means of the coarser classes it belongs to, which are
 weighted by their dimers: a class that few dimers hold stays near its kin. Chosen by the scans left out."""
+CONTACT_KIN_RIDGE = 10.0
+"""The same for what sets a contact class apart from its own class, elements as kin included."""
+CONTACT_RIDGE = 1.0
+"""Pull of contact classes to their own classes."""
 WIDTH_RIDGE = 5.0
 WIDTH_LIMITS = (0.5, 1.3)
 ATTRACTION_WIDTH_LIMITS = (0.6, 1.0)
@@ -66,9 +70,9 @@ WALL_WEIGHT = 3000.0
 the penalty on the logarithm). The squares sum to less than one, so any pair of classes, seen together or not,
 repels once close enough, however flat the attraction is."""
 SIGNED = (1, 2)
-"""Components whose factor is negative for bare cations: a cation sits inside its neighbour's density, where
-the point charges overshoot electrostatics and, unless their damping is strong, the oscillators overshoot
-induction, so both corrections repel there."""
+"""Components whose factor may be negative for bare cations: a small one sits in its neighbour's density,
+where the point charges overshoot electrostatics and, unless damped strongly, the oscillators overshoot
+induction, so that both corrections repel there. Larger ones overlap with it and are attracted."""
 
 
 IN_LIQUIDS = " in liquids"
@@ -127,11 +131,14 @@ def fit_short_range(
     provenance: Mapping[str, Any],
     attracting: Collection[str] = (),
     trial: bool = True,
+    held: ShortRange | None = None,
 ) -> ShortRange:
     """Class factors that reproduce the points; every third scan is left out of a trial fit, for the error.
 
     attracting: names of bare cations whose charge transfer attracts, as it does where `damping_alpha` damps
-    the oscillators so much that they give too little. trial: False leaves that fit and its report out.
+    the oscillators so much that they give too little. trial: False leaves that fit and its report out. held:
+    an earlier model whose classes of molecules stay as they are, coarser ones too; bare cations, contacts and
+    classes that it lacks are fitted. The trial fit holds nothing: the earlier model saw scans it leaves out.
     Raises:
         FitError: there are no points.
     """
@@ -144,42 +151,74 @@ def fit_short_range(
         name: np.array([labels.index(s.atom_classes[i][CLASS_LEVEL]) for i in range(s.n_atoms)])
         for name, s in species.items()
     }
-    cations = [labels.index(s.atom_classes[0][CLASS_LEVEL]) for s in species.values() if is_bare_cation(s)]
-    shape = _Shape(len(labels), tuple(sorted(cations)))
-    rows = [_row(point, species, tensors, index, attracting) for point in points]
-    counts = [
-        int(sum(np.any((row.first == k) | (row.second == k)) for row in rows)) for k in range(len(labels))
+    cations = sorted(
+        labels.index(s.atom_classes[0][CLASS_LEVEL]) for s in species.values() if s.is_bare_cation
+    )
+    contacts = _with_contacts(points, species)
+    shape = _Shape(len(labels), tuple(cations), tuple(labels.index(label) for label in contacts))
+    towards_cations = {name: shape.contact_classes(own) for name, own in index.items()}
+    residuals = [residual_targets(point, tensors) for point in points]
+    signs = {name: _signs(s, points, residuals, attracting) for name, s in species.items()}
+    rows = [
+        _row(point, residual, species, tensors, index, towards_cations, signs)
+        for point, residual in zip(points, residuals, strict=True)
     ]
-    kinship = _kinship(labels, species, counts)
-    solution = _solve(rows, shape, kinship)
+    counts = [
+        int(sum(np.any((row.first == k) | (row.second == k)) for row in rows)) for k in range(shape.n_classes)
+    ]
+    own_counts, contact_counts = counts[: len(labels)], counts[len(labels) :]
+    apart = shape.contacts_apart()
+    pulls = np.vstack(
+        [
+            KIN_RIDGE * _kinship(labels, species, own_counts) @ np.eye(len(labels), shape.n_classes),
+            CONTACT_KIN_RIDGE * _kinship(contacts, species, contact_counts, elements=True) @ apart,
+            CONTACT_RIDGE * apart,
+        ]
+    )
+    solution = _solve(rows, shape, pulls, shape.held(labels, held) if held else None)
     final, attraction = shape.split(solution)
     quality = {"in_sample": _report(points, rows, solution, shape), "points": len(points)}
     if trial:
         held_out = [is_held_out(point.scan) for point in points]
-        others = _solve([row for row, out in zip(rows, held_out, strict=True) if not out], shape, kinship)
+        others = _solve([row for row, out in zip(rows, held_out, strict=True) if not out], shape, pulls)
         quality["held_out_scans"] = _report(
             [p for p, out in zip(points, held_out, strict=True) if out],
             [row for row, out in zip(rows, held_out, strict=True) if out],
             others,
             shape,
         )
-    signs = np.ones((len(COMPONENTS), len(labels)))
-    for name, s in species.items():
-        signs[:, index[name]] = _signs(s, attracting)[:, None]
+    sign_of = np.ones((len(COMPONENTS), len(labels)))
+    for name, own in signs.items():
+        sign_of[:, index[name]] = own[:, None]
     classes = {
         label: ShortRangeClass(
-            **{name: six_digits(signs[c, k] * np.exp(final[c, k])) for c, name in enumerate(COMPONENTS)},
+            **{name: six_digits(sign_of[c, k] * np.exp(final[c, k])) for c, name in enumerate(COMPONENTS)},
             width=six_digits(np.exp(final[3, k])),
             attraction_width=six_digits(np.exp(attraction[k])),
             points=counts[k],
         )
         for k, label in enumerate(labels)
     }
-    molecular = {name: s for name, s in species.items() if not is_bare_cation(s)}
+    molecular = {name: s for name, s in species.items() if not s.is_bare_cation}
     fitted = {label: c for k, (label, c) in enumerate(classes.items()) if k not in cations}
     classes.update(_coarser(fitted, molecular))
+    if held is not None:
+        bare = {labels[k] for k in cations}
+        classes.update({label: c for label, c in held.classes.items() if label not in bare})
+    ratios = np.exp(apart @ final.T).T
+    fitted_contacts = {
+        label: ShortRangeClass(
+            **{name: six_digits(ratios[c, k]) for c, name in enumerate(COMPONENTS)},
+            width=six_digits(ratios[3, k]),
+            points=contact_counts[k],
+        )
+        for k, label in enumerate(contacts)
+    }
+    if fitted_contacts:
+        fitted_contacts.update(_coarser(fitted_contacts, molecular))
     return ShortRange(
         classes=classes,
+        cation_contacts=fitted_contacts,
         damping=damping,
         damping_alpha=dict(damping_alpha),
         dispersion_widths=dict(dispersion_widths),
@@ -230,19 +269,22 @@ def _blank(
 
 def _row(
     point: DimerPoint,
+    residual: Mapping[str, float],
     species: Mapping[str, SpeciesParameters],
     tensors: Mapping[str, SpeciesTensors],
     index: Mapping[str, np.ndarray],
-    attracting: Collection[str],
+    towards_cations: Mapping[str, np.ndarray],
+    signs: Mapping[str, np.ndarray],
 ) -> _Row:
     first, second = (tensors[n] for n in point.names)
-    a, b = (index[n] for n in point.names)
+    a, b = (
+        (towards_cations if species[other].is_bare_cation else index)[name]
+        for name, other in (point.names, point.names[::-1])
+    )
     r = np.linalg.norm(point.xyz[0][:, None] - point.xyz[1][None], axis=2)
-    residual = residual_targets(point, tensors)
     targets = np.array([SIGNS[name] * residual[name] for name in COMPONENTS])
     soften = softening(point)
-    ease = CATION_EASE if any(is_bare_cation(species[n]) for n in point.names) else 1.0
-    signs = np.prod([_signs(species[n], attracting) for n in point.names], axis=0)
+    ease = CATION_EASE if any(species[n].is_bare_cation for n in point.names) else 1.0
     scale = np.array([ease * FLOOR + RELATIVE * abs(point.components[TARGETS[name]]) for name in COMPONENTS])
     return _Row(
         r=r.ravel(),
@@ -250,7 +292,7 @@ def _row(
         second=np.tile(b, len(a)),
         exponents=np.outer(first.exponents.numpy(), second.exponents.numpy()).ravel(),
         overlaps=np.outer(first.amplitudes[0].numpy(), second.amplitudes[0].numpy()).ravel(),
-        signs=np.tile(signs[:, None], r.size),
+        signs=np.tile(np.prod([signs[n] for n in point.names], axis=0)[:, None], r.size),
         targets=targets,
         weights=soften / scale,
         total_target=sum(residual.values()),
@@ -321,9 +363,41 @@ class _Shape:
     in the order of COMPONENTS, width), then attraction widths, one of all molecules and one a bare cation.
     """
 
-    n_classes: int
+    n_own: int
+    """How many classes of atoms there are; the contact classes of some come after them."""
     cations: tuple[int, ...]
     """Classes of bare cations."""
+    contacts: tuple[int, ...] = ()
+    """Classes that have a contact class, in the order of these."""
+
+    @property
+    def n_classes(self) -> int:
+        return self.n_own + len(self.contacts)
+
+    def contact_classes(self, own: np.ndarray) -> np.ndarray:
+        """What classes (n,) become towards a bare cation."""
+        towards = np.arange(self.n_own)
+        towards[list(self.contacts)] = self.n_own + np.arange(len(self.contacts))
+        return towards[own]
+
+    def contacts_apart(self) -> np.ndarray:
+        """(contacts, classes) matrix from factors to those of contact classes less their own classes'."""
+        number = np.arange(len(self.contacts))
+        apart = np.zeros((len(number), self.n_classes))
+        apart[number, self.n_own + number] = 1.0
+        apart[number, list(self.contacts)] = -1.0
+        return apart
+
+    def held(self, labels: Sequence[str], model: ShortRange) -> np.ndarray:
+        """(size,) parameters of the classes of molecules that a model has, NaN for the free ones."""
+        found = np.full(self.size, np.nan)
+        factors = found[: 4 * self.n_classes].reshape(4, self.n_classes)
+        for k, label in enumerate(labels):
+            if label in model.classes and k not in self.cations:
+                own = model.classes[label]
+                factors[:, k] = np.log([*(getattr(own, name) for name in COMPONENTS), own.width])
+                found[4 * self.n_classes] = np.log(own.attraction_width)
+        return found
 
     @property
     def size(self) -> int:
@@ -351,16 +425,28 @@ class _Shape:
         return least, most
 
 
+def _with_contacts(points: Sequence[DimerPoint], species: Mapping[str, SpeciesParameters]) -> list[str]:
+    """Classes of the molecules that have dimers with a bare cation, sorted."""
+    pairs = {names for point in points for names in (point.names, point.names[::-1])}
+    molecules = {
+        one for one, other in pairs if species[other].is_bare_cation and not species[one].is_bare_cation
+    }
+    return sorted({own[CLASS_LEVEL] for name in molecules for own in species[name].atom_classes})
+
+
 def _kinship(
-    labels: Sequence[str], species: Mapping[str, SpeciesParameters], counts: Sequence[int]
+    labels: Sequence[str],
+    species: Mapping[str, SpeciesParameters],
+    counts: Sequence[int],
+    elements: bool = False,
 ) -> np.ndarray:
     """(R, classes) matrix that takes the factors of classes to their distances from the means of the coarser
-    classes they belong to (all but the coarsest, the element), a row each; bare cations have no kin."""
+    classes they belong to, a row each; bare cations have no kin. elements: the coarsest, the element, too."""
     families: set[tuple[int, ...]] = set()
-    molecules = [s for s in species.values() if not is_bare_cation(s)]
-    for level in range(CLASS_LEVEL + 1, max(len(own) for s in molecules for own in s.atom_classes) - 1):
+    atoms = [own for s in species.values() if not s.is_bare_cation for own in s.atom_classes]
+    for level in range(CLASS_LEVEL + 1, max(map(len, atoms)) - (0 if elements else 1)):
         members: dict[str, set[int]] = {}
-        for own in (own for s in molecules for own in s.atom_classes):
+        for own in (own for own in atoms if own[CLASS_LEVEL] in labels):
             members.setdefault(own[level], set()).add(labels.index(own[CLASS_LEVEL]))
         families |= {tuple(sorted(family)) for family in members.values() if len(family) > 1}
     rows = [np.zeros((0, len(labels)))]
@@ -372,8 +458,11 @@ def _kinship(
     return np.vstack(rows)
 
 
-def _solve(rows: Sequence[_Row], shape: _Shape, kinship: np.ndarray) -> np.ndarray:
-    """Parameters (P,) of a shape by robust least squares from a uniform start; kinship (R, classes)."""
+def _solve(
+    rows: Sequence[_Row], shape: _Shape, pulls: np.ndarray, held: np.ndarray | None = None
+) -> np.ndarray:
+    """Parameters (P,) of a shape by robust least squares from a uniform start; pulls (R, classes) of factors
+    to zero, held (P,) the parameters that stay, NaN for the others."""
     pairs = _Pairs.of(rows)
     targets = np.array([row.targets for row in rows])
     weights = np.array([row.weights for row in rows])
@@ -392,8 +481,8 @@ def _solve(rows: Sequence[_Row], shape: _Shape, kinship: np.ndarray) -> np.ndarr
     ridge = np.zeros((4 * n_classes, shape.size))
     ridge[: 3 * n_classes, : 3 * n_classes] = RIDGE * centring
     ridge[3 * n_classes :, 3 * n_classes : 4 * n_classes] = WIDTH_RIDGE * np.eye(n_classes)
-    kin = np.zeros((4 * len(kinship), shape.size))
-    kin[:, : 4 * n_classes] = KIN_RIDGE * np.kron(np.eye(4), kinship)
+    kin = np.zeros((4 * len(pulls), shape.size))
+    kin[:, : 4 * n_classes] = np.kron(np.eye(4), pulls)
     ridge = np.vstack([ridge, kin])
 
     wall = np.zeros((2 * n_classes, shape.size))
@@ -426,8 +515,27 @@ def _solve(rows: Sequence[_Row], shape: _Shape, kinship: np.ndarray) -> np.ndarr
         return np.vstack([components, totals, ridge, hinge])
 
     least, most = shape.limits()
-    inside = np.clip(uniform, least + 1e-3, most - 1e-3)
-    return least_squares(residuals, inside, jacobian, bounds=(least, most), loss="soft_l1").x
+    solution, free = uniform, np.full(shape.size, True)
+    if held is not None:
+        free = np.isnan(held)
+        solution[~free] = held[~free]
+        factors, _ = shape.split(solution)
+        factors[:, shape.n_own :] = factors[:, list(shape.contacts)]
+    solution[free] = np.clip(solution, least + 1e-3, most - 1e-3)[free]
+
+    def completed(chosen: np.ndarray) -> np.ndarray:
+        everything = solution.copy()
+        everything[free] = chosen
+        return everything
+
+    found = least_squares(
+        lambda chosen: residuals(completed(chosen)),
+        solution[free],
+        lambda chosen: jacobian(completed(chosen))[:, free],
+        bounds=(least[free], most[free]),
+        loss="soft_l1",
+    )
+    return completed(found.x)
 
 
 def six_digits(value: float) -> float:
@@ -435,23 +543,30 @@ def six_digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def is_bare_cation(species: SpeciesParameters) -> bool:
-    """Whether the species is one atom with a positive charge."""
-    return species.n_atoms == 1 and species.charge > 0
-
-
 def attracting_cations(model: ShortRange, species: Sequence[SpeciesParameters]) -> list[str]:
     """Names of the bare cations among `species` whose charge transfer attracts in a fitted model."""
-    own = {s.name: model.classes.get(s.atom_classes[0][CLASS_LEVEL]) for s in species if is_bare_cation(s)}
+    own = {s.name: model.classes.get(s.atom_classes[0][CLASS_LEVEL]) for s in species if s.is_bare_cation}
     return [name for name, found in own.items() if found is not None and found.charge_transfer > 0]
 
 
-def _signs(species: SpeciesParameters, attracting: Collection[str]) -> np.ndarray:
-    """(3,) signs of the factors of a species' atoms, by component."""
-    negative = set(SIGNED) if is_bare_cation(species) else set()
-    if species.name in attracting:
-        negative -= {COMPONENTS.index("charge_transfer")}
-    return np.array([-1.0 if c in negative else 1.0 for c in range(len(COMPONENTS))])
+def _signs(
+    species: SpeciesParameters,
+    points: Sequence[DimerPoint],
+    residuals: Sequence[Mapping[str, float]],
+    attracting: Collection[str],
+) -> np.ndarray:
+    """(3,) signs of the factors of a species' atoms, by component. Whether the penetration of a bare cation
+    attracts, what Coulomb's law leaves of its dimers' electrostatics says."""
+    signs = dict.fromkeys(COMPONENTS, 1.0)
+    if species.is_bare_cation:
+        left = sum(
+            softening(point) * residual["penetration"]
+            for point, residual in zip(points, residuals, strict=True)
+            if species.name in point.names
+        )
+        signs["penetration"] = -1.0 if left > 0 else 1.0
+        signs["charge_transfer"] = 1.0 if species.name in attracting else -1.0
+    return np.array([signs[name] for name in COMPONENTS])
 
 
 def is_held_out(scan: str) -> bool:
@@ -484,10 +599,11 @@ def _report(
 def _coarser(
     classes: Mapping[str, ShortRangeClass], species: Mapping[str, SpeciesParameters]
 ) -> dict[str, ShortRangeClass]:
-    """Fallback classes for coarser labels and for everything: geometric means weighted by the data behind."""
+    """Fallback classes for coarser labels and for everything: geometric means weighted by the data behind.
+    Atoms whose own class is not among `classes` play no part."""
     members: dict[str, dict[str, ShortRangeClass]] = {FALLBACK: dict(classes)}
     for s in species.values():
-        for labels in s.atom_classes:
+        for labels in (own for own in s.atom_classes if own[CLASS_LEVEL] in classes):
             for label in labels[CLASS_LEVEL + 1 :]:
                 if label not in classes:
                     members.setdefault(label, {})[labels[CLASS_LEVEL]] = classes[labels[CLASS_LEVEL]]

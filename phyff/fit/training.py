@@ -8,13 +8,14 @@ from itertools import combinations_with_replacement, product
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from phyff.errors import FitError
 from phyff.fit.dispersion import fit_dispersion_widths
 from phyff.fit.multipole import cation_sizes
-from phyff.fit.short_range import IN_LIQUIDS, DimerPoint, fit_short_range, is_bare_cation
+from phyff.fit.short_range import IN_LIQUIDS, DimerPoint, attracting_cations, fit_short_range
 from phyff.fit.species import fit_nonbonded, with_valence
-from phyff.model.parameters import START_DAMPING, ShortRange
+from phyff.model.parameters import START_DAMPING, ShortRange, species_tensors
 from phyff.qm.dimers import Partner, approach_job_of, scan_jobs
 from phyff.qm.executor import Job, run_jobs
 from phyff.qm.level import LevelOfTheory
@@ -26,21 +27,25 @@ from phyff.species.parameters import SpeciesParameters
 
 CORE = ("EC", "DMC", "Li+", "PF6-")
 """Species whose pairs are all scanned."""
+CATION_PARTNERS = {
+    "Li+": (
+        *("PC", "FEC", "VC", "EMC", "DME", "DOL", "GBL", "MA", "EA", "AN", "sulfolane"),
+        *("BF4-", "FSI-", "TFSI-", "ClO4-", "DFOB-", "BOB-"),
+    ),
+    "Na+": ("EC", "DMC", "DME", "AN", "PF6-", "FSI-", "ClO4-"),
+    "K+": ("EC", "PF6-"),
+}
 FURTHER_PAIRS = (
-    ("Li+", "AN"),
-    ("AN", "AN"),
-    ("Li+", "DME"),
-    ("DME", "DME"),
-    ("DOL", "DOL"),
-    ("MA", "MA"),
-    ("Na+", "EC"),
-    ("Li+", "FSI-"),
-    ("Li+", "TFSI-"),
+    *((cation, partner) for cation, partners in CATION_PARTNERS.items() for partner in partners),
+    *((name, name) for name in ("AN", "DME", "DOL", "MA", "VC", "sulfolane")),
+    ("AN", "EC"),
+    ("BF4-", "EC"),
 )
-"""Scanned too: nitrile, ether and acetyl classes, Na+, and the imides' contacts with Li+. Each neutral pair
-beside its cation pair: contacts with Li+ alone leave the same classes too repulsive for neighbours."""
-ANIONS, CATIONS = ("TFSI-", "FSI-", "BF4-"), ("Na+", "K+")
-SOLVENTS = ("PC", "FEC", "VC", "EMC", "DEC", "DME", "DOL", "GBL", "MA", "EA", "AN")
+"""Scanned too: cations with every kind of donor; nitrile, ether, acetyl, unsaturated and sulfone classes."""
+ANIONS, CATIONS = ("TFSI-", "FSI-", "BF4-", "ClO4-", "DFOB-", "BOB-"), ("Na+", "K+")
+SOLVENTS = (
+    *("PC", "FEC", "VC", "EMC", "DEC", "DME", "diglyme", "DOL", "GBL", "MA", "EA", "AN", "sulfolane"),
+)
 LIBRARY = (*CORE, *ANIONS, *CATIONS, *SOLVENTS)
 """Species whose files come with the package."""
 SCANNED_CONFORMERS, SCANNED_WINDOW = 2, 15.0
@@ -59,16 +64,24 @@ takes away from three-body energies."""
 
 
 def make_library(
-    folder: Path, level: LevelOfTheory, workers: int, fit_only: bool, say: Callable[[str], None] = print
+    folder: Path,
+    level: LevelOfTheory,
+    workers: int,
+    fit_only: bool,
+    extend: bool = False,
+    say: Callable[[str], None] = print,
 ) -> None:
     """Everything in `folder` (molecules/) from quantum data: species files and short_range.json. Records are
     kept in folder/records; what is there is not computed again.
 
-    fit_only: fit the dimer records there are, compute none.
+    fit_only: fit the dimer records there are, compute none. extend: keep the classes of molecules that
+    short_range.json has, and the files of species that nothing else changes; fit what is new.
     Raises:
         JobError, FitError: a calculation or a fit failed.
+        InputError: there is no short_range.json to extend.
     """
     store = RecordStore(folder / "records")
+    earlier = ShortRange.load(folder / "short_range.json") if extend else None
     data = {}
     for name, smiles in map(find, LIBRARY):
         say(f"{name}: monomer quantum chemistry, records in {store.root}")
@@ -78,8 +91,11 @@ def make_library(
         run_dimers([(species[a], species[b]) for a, b in training_pairs()], level, store, workers)
     points = load_dimers(store.root, species)
     held = {name: own for name, own in species.items() if any(name in p.names for p in points)}
-    model = train(points, held, level, say)
+    model = train(points, held, level, say, earlier)
     for name, own in data.items():
+        if earlier and (folder / f"{name}.json").is_file() and _alike(species[name], earlier, model):
+            say(f"{name}: keeps its file")
+            continue
         fitted = with_valence(species[name], own, model) if own.molecule.n_atoms > 1 else species[name]
         fitted.save(folder / f"{name}.json")
         say(f"{name}: written to {folder / f'{name}.json'}")
@@ -162,8 +178,10 @@ def train(
     species: Mapping[str, SpeciesParameters],
     level: LevelOfTheory,
     say: Callable[[str], None] = print,
+    earlier: ShortRange | None = None,
 ) -> ShortRange:
     """Fit the class model; the size of bare cations in the damping formulas is chosen by the induction error.
+    What an earlier model has of molecules and of damping stays as it is.
 
     Raises:
         FitError: there are no points.
@@ -172,29 +190,37 @@ def train(
         raise FitError("There are no dimer records to train on; run 'phyff train' without --fit-only first.")
     provenance = {
         "level_of_theory": level.to_dict(),
-        "command": "phyff train",
+        "command": "phyff train --extend" if earlier else "phyff train",
         "date": datetime.now(UTC).date().isoformat(),
         "pairs": sorted({p.pair for p in points}),
     }
-    cations = sorted({p for point in points for p in point.names if is_bare_cation(species[p])})
+    cations = sorted({p for point in points for p in point.names if species[p].is_bare_cation})
     widths = fit_dispersion_widths(points, species)
+    alphas: dict[str, float] = {}
+    attracting: list[str] = []
+    if earlier:
+        provenance["extends"] = {"fingerprint": earlier.fingerprint, **earlier.provenance}
+        widths.update(earlier.dispersion_widths)
+        alphas.update(earlier.damping_alpha)
+        attracting += attracting_cations(earlier, list(species.values()))
+        cations = [name for name in cations if species[name].elements[0] not in alphas]
     say(
         "dispersion damping: "
         + ", ".join(f"{e} {w:.3f}" for e, w in widths.items())
         + " of the MBIS exponents"
     )
-    alphas: dict[str, float] = {}
-    attracting: list[str] = []
     for cation in cations:
         own = [p for p in points if cation in p.names and min(species[n].charge for n in p.names) <= 0]
         if not own:
             continue
-        known = {n: species[n] for p in own for n in p.names}
+        partners = {n: species[n] for p in own for n in p.names}
         errors = {}
         for attracts, alpha in product((False, True), CATION_DAMPING_ALPHAS):
             sizes = {**alphas, species[cation].elements[0]: alpha}
             also = [cation] if attracts else []
-            model = fit_short_range(known, own, START_DAMPING, sizes, widths, provenance, also, trial=False)
+            model = fit_short_range(
+                partners, own, START_DAMPING, sizes, widths, provenance, also, trial=False
+            )
             errors[alpha, attracts] = _induction_error(model)
             say(
                 f"{cation}: damping size {alpha * 1e3:.3f} A^3, charge transfer that "
@@ -204,8 +230,20 @@ def train(
         best, attracts = min(choice for choice in errors if errors[choice] <= enough)
         alphas[species[cation].elements[0]] = best
         attracting += [cation] if attracts else []
-    model = fit_short_range(species, points, START_DAMPING, alphas, widths, provenance, attracting)
-    return model.model_copy(update={"multipole_damping_alpha": cation_sizes(points, species, model)})
+    model = fit_short_range(
+        species, points, START_DAMPING, alphas, widths, provenance, attracting, held=earlier
+    )
+    kept = earlier.multipole_damping_alpha if earlier else {}
+    of_new = [p for p in points if not any(species[n].elements[0] in kept for n in p.names)]
+    sizes = {**cation_sizes(of_new, species, model), **kept}
+    return model.model_copy(update={"multipole_damping_alpha": sizes})
+
+
+def _alike(species: SpeciesParameters, one: ShortRange, other: ShortRange) -> bool:
+    """Whether two models say the same of a species inside itself, where its valence terms were fitted."""
+    first, second = (species_tensors(species, model) for model in (one, other))
+    names = ("amplitudes", "exponents", "attraction_exponents", "damping_exponents")
+    return all(torch.equal(getattr(first, name), getattr(second, name)) for name in names)
 
 
 def _induction_error(model: ShortRange) -> float:

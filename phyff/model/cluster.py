@@ -125,12 +125,21 @@ def permanent_energy(cluster: Cluster) -> Tensor:
 def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:
     """Magnitude of each short-range component, all positive."""
     i, j = cluster.atom_pairs()
-    r, amplitudes = _distance(cluster.atoms[i], cluster.atoms[j]), cluster.column("amplitudes")
-    energies = {}
-    for name, a in zip(COMPONENTS, amplitudes, strict=True):
-        b = cluster.column("exponents" if name == "exchange" else "attraction_exponents")
-        energies[name] = (a[i] * a[j] * slater_overlap(r, b[i] * b[j])).sum()
-    return energies
+    r, cation = _distance(cluster.atoms[i], cluster.atoms[j]), cluster.column("bare_cation")
+
+    def product(name: str) -> Tensor:
+        """Of a parameter of both atoms, each as the other sees it."""
+        own, contact = cluster.column(name), cluster.column(f"contact_{name}")
+        return torch.where(cation[j], contact[..., i], own[..., i]) * torch.where(
+            cation[i], contact[..., j], own[..., j]
+        )
+
+    repulsion = slater_overlap(r, product("exponents"))
+    attraction = slater_overlap(r, product("attraction_exponents"))
+    return {
+        name: (a * (repulsion if name == "exchange" else attraction)).sum()
+        for name, a in zip(COMPONENTS, product("amplitudes"), strict=True)
+    }
 
 
 def dispersion_energy(cluster: Cluster) -> Tensor:

@@ -2,7 +2,9 @@
 
 An atom's amplitude for a component is s(class, component) N B^(3/2): the MBIS overlap model times a class
 factor, so that classes transfer between molecules whose densities differ. A pair's amplitude is the product,
-its exponent sqrt(B_i B_j), less in the components that attract.
+its exponent sqrt(B_i B_j), less in the components that attract. A bare cation sits deep in its neighbour's
+density, where it decays otherwise than where molecules touch: towards one, an atom's factors and exponent are
+those of its class times those of its contact class.
 """
 
 from __future__ import annotations
@@ -48,6 +50,10 @@ class ShortRangeClass(BaseModel):
     points: int = 0
 
 
+UNCHANGED = ShortRangeClass(exchange=1.0, penetration=1.0, charge_transfer=1.0)
+"""Factors of a contact that is like any other."""
+
+
 class ShortRange(BaseModel):
     """The short-range model shared by all species (molecules/short_range.json)."""
 
@@ -55,6 +61,9 @@ class ShortRange(BaseModel):
 
     format: Literal["phyff-short-range-1"] = "phyff-short-range-1"
     classes: dict[str, ShortRangeClass]
+    cation_contacts: dict[str, ShortRangeClass] = {}
+    """By label: what the factors and the width of an atom's class are multiplied with in a pair with a bare
+    cation; labels that are not here, coarser ones included, have FALLBACK's, or 1. attraction_width is 1."""
     damping: float
     """Thole exponent between molecules: u = damping r / (alpha_i alpha_j)^(1/6)."""
     damping_alpha: dict[str, float]
@@ -90,6 +99,13 @@ class ShortRange(BaseModel):
         """Finest class (of an atom's labels, finest first) that the model knows."""
         return next((label for label in labels if label in self.classes), FALLBACK)
 
+    def contact_of(self, labels: Sequence[str]) -> ShortRangeClass:
+        """Factors on an atom's class (labels finest first) in a pair with a bare cation."""
+        known = (
+            self.cation_contacts[label] for label in (*labels, FALLBACK) if label in self.cation_contacts
+        )
+        return next(known, UNCHANGED)
+
     @property
     def fingerprint(self) -> str:
         """Twelve hex digits that name the content of the model."""
@@ -109,6 +125,11 @@ class ShortRange(BaseModel):
             elif found not in labels[:FINE_LEVELS]:
                 notes[labels[0]] = (
                     f"{species.name}: {element} ({labels[1]}) leans on the coarser class {found}"
+                )
+            elif not self.classes[found].points:
+                notes[labels[0]] = (
+                    f"{species.name}: {element} ({labels[1]}) has dimers with bare cations only; towards "
+                    "other species it leans on similar classes"
                 )
         return sorted(notes.values())
 
@@ -156,6 +177,8 @@ class SpeciesTensors:
         attraction_exponents: (n,) the same of penetration and charge transfer.
         damping_exponents: (n,) the same for the damping of dispersion.
         amplitudes: (3, n) in the order of COMPONENTS, (kJ/mol)^(1/2).
+        bare_cation: (n,) whether the atom is one; towards such an atom the others have
+            contact_amplitudes (3, n), contact_exponents (n,) and contact_attraction_exponents (n,).
         c6, c8, c10: (n,) square roots of the coefficients.
         close: (n, n) True for atoms at most three bonds apart, whose permanent and short-range terms are off.
         multipoles: what the `multipole` engine has in place of charges, sites and oscillators.
@@ -175,6 +198,10 @@ class SpeciesTensors:
     attraction_exponents: Tensor
     damping_exponents: Tensor
     amplitudes: Tensor
+    bare_cation: Tensor
+    contact_amplitudes: Tensor
+    contact_exponents: Tensor
+    contact_attraction_exponents: Tensor
     c6: Tensor
     c8: Tensor
     c10: Tensor
@@ -190,8 +217,14 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
     alpha = _column(species.polarizability.alpha)
     oscillators = torch.nonzero(alpha > 0).ravel()
     b = _column(species.slater.exponents) * _column([c.width for c in classes])
+    flatter = _column([c.attraction_width for c in classes])
     overlap = _column(species.slater.populations) * b**1.5
     factors = torch.stack([_column([getattr(c, component) for c in classes]) for component in COMPONENTS])
+    contacts = [
+        UNCHANGED if species.is_bare_cation else short_range.contact_of(own) for own in species.atom_classes
+    ]
+    closer = _column([c.width for c in contacts])
+    changed = torch.stack([_column([getattr(c, component) for c in contacts]) for component in COMPONENTS])
     shared = short_range.dispersion_widths.get(FALLBACK, 1.0)
     dispersion = [short_range.dispersion_widths.get(element, shared) for element in species.elements]
     sites = species.drude_charges.sites
@@ -208,9 +241,13 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
         thole=species.polarizability.thole,
         widths=_damping_sizes(species, alpha, short_range, {}) / short_range.damping**0.5,
         exponents=torch.sqrt(b),
-        attraction_exponents=torch.sqrt(b * _column([c.attraction_width for c in classes])),
+        attraction_exponents=torch.sqrt(b * flatter),
         damping_exponents=torch.sqrt(_column(dispersion) * _column(species.slater.exponents)),
         amplitudes=factors * overlap,
+        bare_cation=torch.full((species.n_atoms,), species.is_bare_cation),
+        contact_amplitudes=factors * overlap * changed * closer**1.5,
+        contact_exponents=torch.sqrt(b * closer),
+        contact_attraction_exponents=torch.sqrt(b * closer * flatter),
         c6=torch.sqrt(_column(species.dispersion.c6)),
         c8=torch.sqrt(_column(species.dispersion.c8)),
         c10=torch.sqrt(_column(species.dispersion.c10)),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import openmm
+import torch
 from openmm import unit
 
 from phyff.errors import SimulationError
@@ -51,6 +52,8 @@ GROUPS = {
 """Force groups, for timing and analysis."""
 
 _PAIR_PARAMETERS = ("b", "ba", "bd", "ax", "ap", "at", "s6", "s8", "s10")
+_CONTACT_PARAMETERS = ("k", "kb", "kba", "kx", "kp", "kt")
+"""k is 1 for a bare cation; the others say how b, ba, ax, ap and at change towards one."""
 _REPULSION = slater_overlap_expression("x", "br")
 _ATTRACTION = slater_overlap_expression("v", "bar")
 _ATTRACTION_AMPLITUDES = {"penetration": "ap", "charge_transfer": "at"}
@@ -59,8 +62,10 @@ _ARGUMENTS = (
     f"x = min({MAX_ARGUMENT}, br)"
 )
 _PAIR_PRODUCTS = (
-    "ax = ax1*ax2; ap = ap1*ap2; at = at1*at2; c6 = s61*s62; c8 = s81*s82; c10 = s101*s102; "
-    "br = b1*b2*r; bar = ba1*ba2*r; bdr = bd1*bd2*r"
+    "ax = (ax1 + k2*kx1)*(ax2 + k1*kx2); "
+    "ap = (ap1 + k2*kp1)*(ap2 + k1*kp2); at = (at1 + k2*kt1)*(at2 + k1*kt2); "
+    "c6 = s61*s62; c8 = s81*s82; c10 = s101*s102; "
+    "br = (b1 + k2*kb1)*(b2 + k1*kb2)*r; bar = (ba1 + k2*kba1)*(ba2 + k1*kba2)*r; bdr = bd1*bd2*r"
 )
 DAMPING = f"-{COULOMB}*(q1*q2 - p1*p2)*{THOLE_REST}/r; u = min({MAX_ARGUMENT}, r/(w1*w2))"
 
@@ -271,18 +276,19 @@ def _short_range_force(
     molecules: Sequence[Placed], cutoff: float | None, components: Sequence[str]
 ) -> openmm.CustomNonbondedForce:
     force = openmm.CustomNonbondedForce(f"{_short_range(components)}; {_PAIR_PRODUCTS}")
-    for name in _PAIR_PARAMETERS:
+    for name in (*_PAIR_PARAMETERS, *_CONTACT_PARAMETERS):
         force.addPerParticleParameter(name)
     _set_range(force, cutoff, SHORT_RANGE_CUTOFF, tail="dispersion" in components)
     rows: dict[int, list[float]] = {}
     atoms: list[int] = []
     for molecule in molecules:
         own = _pair_parameters(molecule.species, components)
+        contact = _contact_parameters(molecule.species, components)
         for slot, particle in enumerate(molecule.atoms):
-            rows[particle] = own[slot]
+            rows[particle] = [*own[slot], *contact[slot]]
         atoms.extend(molecule.atoms)
         for particle in (*molecule.oscillators, *molecule.sites):
-            rows[particle] = [1.0, 1.0, 1.0] + [0.0] * (len(_PAIR_PARAMETERS) - 3)
+            rows[particle] = [1.0, 1.0, 1.0] + [0.0] * (len(_PAIR_PARAMETERS) - 3 + len(_CONTACT_PARAMETERS))
     for particle in range(len(rows)):
         force.addParticle(rows[particle])
     force.addInteractionGroup(atoms, atoms)
@@ -300,6 +306,18 @@ def _pair_parameters(species: SpeciesTensors, components: Sequence[str]) -> list
     for c in (species.c6, species.c8, species.c10):
         columns.append(c.numpy() if "dispersion" in components else 0.0 * c.numpy())
     return np.array(columns).T.tolist()
+
+
+def _contact_parameters(species: SpeciesTensors, components: Sequence[str]) -> list[list[float]]:
+    exponents = (
+        species.contact_exponents - species.exponents,
+        species.contact_attraction_exponents - species.attraction_exponents,
+    )
+    amplitudes = [
+        change if name in components else 0.0 * change
+        for name, change in zip(COMPONENTS, species.contact_amplitudes - species.amplitudes, strict=True)
+    ]
+    return torch.stack([species.bare_cation.to(torch.float64), *exponents, *amplitudes]).T.tolist()
 
 
 def _set_range(force: openmm.CustomNonbondedForce, cutoff: float | None, own: float, tail: bool) -> None:
@@ -320,7 +338,7 @@ def _set_range(force: openmm.CustomNonbondedForce, cutoff: float | None, own: fl
 def _intramolecular_force(molecules: Sequence[Placed], components: Sequence[str]) -> openmm.CustomBondForce:
     """Short range and dispersion in a molecule more than three bonds apart (C6 itself is an exception)."""
     force = openmm.CustomBondForce(f"{_short_range(components)}; br = b*r; bar = ba*r; bdr = bd*r")
-    for name in ("b", "ba", "bd", "ax", "ap", "at", "c6", "c8", "c10"):
+    for name in (*_PAIR_PARAMETERS[:6], "c6", "c8", "c10"):
         force.addPerBondParameter(name)
     for molecule in molecules:
         rows, close = np.array(_pair_parameters(molecule.species, components)), molecule.species.close.numpy()

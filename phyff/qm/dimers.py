@@ -15,8 +15,10 @@ import numpy as np
 from pyscf.data.elements import charge as nuclear_charge
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
+from tblite.exceptions import TBLiteRuntimeError
 from tblite.interface import Calculator
 
+from phyff.errors import FitError
 from phyff.qm.eda import NONLOCAL_GRID, Monomer, decompose
 from phyff.qm.esp import vdw_radii
 from phyff.qm.executor import Job
@@ -71,9 +73,7 @@ def approach_job(spec: dict[str, Any]) -> dict[str, Any]:
     """Record of the scans of one pair: {"scans": [{"first": (n, 3), "seconds": [(m, 3), ...]}]}, angstrom."""
     sides = (spec["first"], spec["second"])
     rng = np.random.default_rng([spec["seed"], *(ord(c) for c in "|".join(s["smiles"] for s in sides))])
-    ranked = sorted(
-        (_random_approach(spec, rng) for _ in range(ORIENTATIONS)), key=lambda a: a.binding_rank()
-    )
+    ranked = _ranked_approaches(spec, rng)
     atoms = max(len(side["elements"]) for side in sides)
     scans = []
     for number, rank in enumerate(RANKS):
@@ -96,6 +96,24 @@ def approach_job(spec: dict[str, Any]) -> dict[str, Any]:
             for approach, shifts in scans
         ]
     }
+
+
+def _ranked_approaches(spec: dict[str, Any], rng: np.random.Generator) -> list[_Approach]:
+    """ORIENTATIONS random ones in the order of their energy at contact. One whose energy GFN2-xTB does not
+    find (its charges swing between a cation and its neighbour) is drawn again."""
+    ranks: list[tuple[float, _Approach]] = []
+    for _ in range(2 * ORIENTATIONS):
+        approach = _random_approach(spec, rng)
+        try:
+            ranks.append((approach.binding_rank(), approach))
+        except TBLiteRuntimeError:
+            continue
+        if len(ranks) == ORIENTATIONS:
+            return [approach for _, approach in sorted(ranks, key=lambda rank: rank[0])]
+    raise FitError(
+        f"{spec['first']['smiles']} + {spec['second']['smiles']}: GFN2-xTB converges for fewer than half of "
+        "the orientations, so none can be chosen to scan; leave this pair out."
+    )
 
 
 def scan_jobs(approaches: Job, record: dict[str, Any], level: LevelOfTheory) -> list[Job]:

@@ -163,6 +163,11 @@ class SpeciesParameters(_Part):
         return len(self.elements)
 
     @property
+    def is_bare_cation(self) -> bool:
+        """Whether it is one atom with a positive charge."""
+        return self.n_atoms == 1 and self.charge > 0
+
+    @property
     def molecule(self) -> Molecule:
         """The molecular graph, in this file's atom order."""
         return Molecule.from_smiles(self.mapped_smiles)

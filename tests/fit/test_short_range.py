@@ -107,6 +107,55 @@ def test_charge_transfer_of_a_cation_attracts_where_the_fit_is_told_so() -> None
     assert model.classes["Li+"].attraction_width == pytest.approx(truth.attraction_width, abs=0.02)
 
 
+def _with_contacts(model: ShortRange) -> ShortRange:
+    """The model with oxygens that show a bare cation another face."""
+    face = ShortRangeClass(exchange=1.3, penetration=0.4, charge_transfer=0.8, width=0.93)
+    return model.model_copy(update={"cation_contacts": {LABELS["O"]: face}})
+
+
+def test_what_atoms_are_towards_a_bare_cation_is_recovered() -> None:
+    truth = _with_contacts(TRUTH)
+    model = _fit(_points(truth, 9, seed=1))
+    assert {LABELS["O"], LABELS["H"], "Cl-"} <= set(model.cation_contacts)
+    assert "Li+" not in model.cation_contacts
+    blind = model.model_copy(update={"cation_contacts": {}})
+    errors = {}
+    for name, own in (("with", model), ("without", blind)):
+        tensors = {n: species_tensors(s, own) for n, s in ALL.items()}
+        off = []
+        for point in (p for p in _points(truth, 3, seed=2) if "Li+" in p.names):
+            cluster = Cluster.of([tensors[n] for n in point.names], [torch.tensor(x) for x in point.xyz])
+            off.append(interaction_energy(cluster)["total"].item() - point.components["total"])
+        errors[name] = np.sqrt(np.mean(np.square(off)))
+    assert errors["with"] < 1.0 and errors["with"] < 0.2 * errors["without"], errors
+
+
+def test_a_held_model_keeps_its_molecules_and_learns_the_cation() -> None:
+    earlier = TRUTH.model_copy(
+        update={
+            "classes": {k: c for k, c in TRUTH.classes.items() if k != "Cl-"}
+            | {"O": ShortRangeClass(exchange=9.0, penetration=9.0, charge_transfer=9.0)}
+        }
+    )
+    wrong = earlier.classes["Li+"].model_copy(update={"exchange": 0.7})
+    earlier = earlier.model_copy(update={"classes": {**earlier.classes, "Li+": wrong}})
+    points = _points(_with_contacts(TRUTH), 9, seed=1)
+    model = fit_short_range(
+        ALL, points, TRUTH.damping, DAMPING, TRUTH.dispersion_widths, {}, trial=False, held=earlier
+    )
+    for label in (LABELS["O"], LABELS["H"], "O"):
+        assert model.classes[label] == earlier.classes[label]
+    assert model.classes["Li+"].exchange != wrong.exchange
+    assert "Cl-" in model.classes
+    tensors = {n: species_tensors(s, model) for n, s in ALL.items()}
+    off = []
+    for point in points:
+        cluster = Cluster.of([tensors[n] for n in point.names], [torch.tensor(x) for x in point.xyz])
+        off.append(interaction_energy(cluster)["total"].item() - point.components["total"])
+    size = np.sqrt(np.mean([p.components["total"] ** 2 for p in points]))
+    assert np.sqrt(np.mean(np.square(off))) < 0.02 * size
+
+
 def test_coarser_labels_fall_back_on_means_of_the_fitted_classes(fitted: ShortRange) -> None:
     for name, species in ALL.items():
         for labels in species.atom_classes:
@@ -137,8 +186,15 @@ def test_derivatives_of_the_prediction_are_those_of_finite_differences(points: l
     index = {
         name: np.array([labels.index(own[CLASS_LEVEL]) for own in s.atom_classes]) for name, s in ALL.items()
     }
-    rows = [fitting._row(point, ALL, tensors, index, ["Li+"]) for point in points[::7]]
-    pairs, shape = fitting._Pairs.of(rows), fitting._Shape(len(labels), (labels.index("Li+"),))
+    oxygen = (labels.index(LABELS["O"]),)
+    shape = fitting._Shape(len(labels), (labels.index("Li+"),), oxygen)
+    towards = {name: shape.contact_classes(own) for name, own in index.items()}
+    signs = dict.fromkeys(ALL, np.ones(3)) | {"Li+": np.array([1.0, -1.0, 1.0])}
+    rows = [
+        fitting._row(point, fitting.residual_targets(point, tensors), ALL, tensors, index, towards, signs)
+        for point in points[::7]
+    ]
+    pairs = fitting._Pairs.of(rows)
     parameters = np.random.default_rng(0).normal(scale=0.2, size=shape.size)
     values, derivatives = pairs.predict(parameters, shape)
     step = 1e-5
@@ -156,9 +212,9 @@ def test_every_third_scan_is_kept_out_of_the_trial_fit(
 ) -> None:
     seen, solve = [], fitting._solve
 
-    def watched(rows, shape, kinship):
+    def watched(rows, *others):
         seen.append(np.sort([row.targets[0] for row in rows]))
-        return solve(rows, shape, kinship)
+        return solve(rows, *others)
 
     monkeypatch.setattr(fitting, "_solve", watched)
     model = _fit(points)

@@ -17,7 +17,7 @@ from phyff.model.cluster import (
     relaxed_displacements,
     short_range_energies,
 )
-from phyff.model.parameters import ShortRange, species_tensors
+from phyff.model.parameters import ShortRange, ShortRangeClass, species_tensors
 from phyff.units import COULOMB
 
 EC, LITHIUM = library_species.load("EC"), library_species.load("Li+")
@@ -54,6 +54,34 @@ def test_forces_are_the_derivatives_of_the_energy_with_relaxed_oscillators(trime
         ]
         numeric = (ends[0]["total"] - ends[1]["total"]) / (2 * step)
         assert float((gradient * torch.tensor(direction)).sum()) == pytest.approx(numeric, rel=1e-4)
+
+
+def test_contact_classes_change_what_meets_a_bare_cation_and_nothing_else(trimer) -> None:
+    names, xyz = trimer
+    plain = SHORT_RANGE.model_copy(update={"cation_contacts": {}})
+    without = {s.name: species_tensors(s, plain) for s in (EC, LITHIUM)}
+    for kept, changes in (([0, 1], False), ([0, 2], True), ([2, 1], True)):
+        own = [torch.tensor(xyz[k]) for k in kept]
+        one, other = (
+            short_range_energies(Cluster.of([tensors[names[k]] for k in kept], own))
+            for tensors in (TENSORS, without)
+        )
+        assert all((one[c].item() != other[c].item()) == changes for c in one)
+
+
+def test_a_contact_class_multiplies_factors_and_width_of_the_class() -> None:
+    contacts = {"O": ShortRangeClass(exchange=2.0, penetration=0.5, charge_transfer=1.0, width=0.9)}
+    model = SHORT_RANGE.model_copy(update={"cation_contacts": contacts})
+    tensors = species_tensors(EC, model)
+    oxygen = torch.tensor([element == "O" for element in EC.elements])
+    ratio = tensors.contact_amplitudes / tensors.amplitudes
+    expected = torch.tensor([2.0, 0.5, 1.0], dtype=torch.float64)[:, None] * 0.9**1.5
+    assert torch.allclose(ratio[:, oxygen], expected) and torch.allclose(
+        ratio[:, ~oxygen], torch.ones(()).double()
+    )
+    assert torch.allclose(
+        (tensors.contact_exponents / tensors.exponents)[oxygen] ** 2, torch.tensor(0.9).double()
+    )
 
 
 def test_every_component_acts_at_contact_with_its_own_sign(trimer) -> None:
