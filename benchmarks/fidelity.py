@@ -225,7 +225,8 @@ def _drude(cluster: Cluster) -> tuple[Tensor, Tensor]:
 
 def _multipole(cluster: Cluster) -> tuple[Tensor, Tensor]:
     moments = multipoles.laboratory_moments(cluster)
-    return multipoles.permanent_energy(cluster, moments), multipoles.induced_energy(cluster, moments)
+    induced = multipoles.induced_energy(cluster, moments) + multipoles.contact_energy(cluster)
+    return multipoles.permanent_energy(cluster, moments), induced
 
 
 def _kind(species: Sequence[SpeciesParameters]) -> str:

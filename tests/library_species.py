@@ -22,6 +22,7 @@ SHORT_RANGE = ShortRange(
         "*": ShortRangeClass(exchange=0.8, penetration=0.5, charge_transfer=1.1, width=0.94, points=1),
         "O": ShortRangeClass(exchange=1.2, penetration=0.3, charge_transfer=0.9, width=0.97, points=1),
     },
+    multipole_contacts={"Li": {"O": (0.2, -0.1), "C": (-0.05, 0.08), "F": (0.1, 0.1)}},
     damping=2.6,
     damping_alpha={"H": 4e-4, "Li": 8e-4},
     dispersion_widths={"*": 0.8, "H": 0.7},

@@ -1,26 +1,36 @@
-"""Sizes of bare cations in the damping of the `multipole` engine.
+"""What makes the `multipole` engine agree with the `drude` engine around bare cations.
 
 The charge transfer of the short range is fitted on top of the `drude` engine's polarization, so a cation's
-size in AMOEBA's form of damping is the one with which the same dimers get that polarization.
+size in AMOEBA's form of damping is the one with which the same dimers get that polarization. What is left at
+contact, a sum over pairs of atoms takes up, fitted to both engines on random contacts: no quantum data enter,
+and energies of three and more bodies stay those of the dipoles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
-from phyff.fit.short_range import FLOOR, RELATIVE, DimerPoint
-from phyff.model.cluster import Cluster, oscillator_energy, relaxed_displacements
+from phyff.errors import SimulationError
+from phyff.fit.short_range import CLASS_LEVEL, FLOOR, RELATIVE, DimerPoint, six_digits
+from phyff.model import multipoles
+from phyff.model.cluster import Cluster, interaction_energy, oscillator_energy, relaxed_displacements
 from phyff.model.multipoles import induced_energy, laboratory_moments
+from phyff.model.pairs import COMPONENTS, slater_overlap
 from phyff.model.parameters import ShortRange, species_tensors
+from phyff.qm.dimers import Partner, random_contacts
 from phyff.species.parameters import SpeciesParameters
 
 SIZE_RANGE = (2e-5, 5e-3)
 """nm^3."""
+CONTACT_ORIENTATIONS = 24
+"""Random orientations of each pair, each at the distances of the quantum scans."""
+ELEMENT_PULL, CLASS_PULL = 3.0, 10.0
+"""kJ/mol; pulls of the shares of elements, and of what classes have more than their elements, to zero."""
 
 
 def cation_sizes(
@@ -59,6 +69,88 @@ def _size(
         return total
 
     return float(np.exp(minimize_scalar(error, bounds=np.log(SIZE_RANGE), method="bounded").x))
+
+
+def contact_shares(
+    points: Sequence[DimerPoint], species: Sequence[SpeciesParameters], model: ShortRange
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """`multipole_contacts` of each bare cation among `species` with dimers, by elements and classes: from the
+    places of these dimers and from contacts at random with each of the molecules and anions, if bound."""
+    tensors = {s.name: species_tensors(s, model) for s in species}
+    cations = [s for s in species if s.is_bare_cation and s.elements[0] in model.damping_alpha]
+    shares = {}
+    for cation in cations:
+        rows, differences = [], []
+        for partner in (s for s in species if not s.is_bare_cation):
+            labels = [(own[CLASS_LEVEL], own[-1]) for own in partner.atom_classes]
+            for xyz in _places(cation, partner, points):
+                cluster = Cluster.of(
+                    [tensors[cation.name], tensors[partner.name]], [torch.tensor(x) for x in xyz]
+                )
+                try:
+                    parts = interaction_energy(cluster)
+                except SimulationError:  # far up the wall, where oscillators fall into the cation
+                    continue
+                if parts["total"] < 0:
+                    other = multipoles.interaction_energy(cluster)
+                    rows.append((labels, *_overlaps(cluster)))
+                    differences.append(
+                        sum(float(parts[k] - other[k]) for k in ("electrostatics", "induction"))
+                    )
+        shares[cation.elements[0]] = _shares(rows, np.array(differences))
+    return shares
+
+
+def _places(
+    cation: SpeciesParameters, partner: SpeciesParameters, points: Sequence[DimerPoint]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions (1, 3) and (n, 3), nm."""
+    names = (cation.name, partner.name)
+    for point in points:
+        if point.names in (names, names[::-1]):
+            yield point.xyz if point.names == names else (point.xyz[1], point.xyz[0])
+    for first, second in random_contacts(Partner.of(cation), Partner.of(partner), CONTACT_ORIENTATIONS):
+        yield 0.1 * first, 0.1 * second
+
+
+def _overlaps(cluster: Cluster) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) exchange of the cation, which is first, with every atom of the other species; the same with the
+    exponents of attraction."""
+    cation, other = cluster.species
+    r = torch.linalg.vector_norm(cluster.atoms[1:] - cluster.atoms[0], dim=1)
+    exchange = COMPONENTS.index("exchange")
+    amplitudes = cation.amplitudes[exchange] * other.contact_amplitudes[exchange]
+    return (
+        (amplitudes * slater_overlap(r, cation.exponents * other.contact_exponents)).numpy(),
+        (
+            amplitudes * slater_overlap(r, cation.attraction_exponents * other.contact_attraction_exponents)
+        ).numpy(),
+    )
+
+
+def _shares(
+    rows: Sequence[tuple[list[tuple[str, str]], np.ndarray, np.ndarray]], differences: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    """Least squares over elements and what their classes have more than they; both shares of every label."""
+    names = sorted({name for labels, _, _ in rows for both in labels for name in both})
+    matrix = np.zeros((len(rows), 2, len(names)))
+    for row, (labels, steep, flat) in zip(matrix, rows, strict=True):
+        for kind, overlap in enumerate((steep, flat)):
+            for (fine, element), value in zip(labels, overlap, strict=True):
+                row[kind, names.index(fine)] += value
+                row[kind, names.index(element)] += value
+    elements = {element for labels, _, _ in rows for _, element in labels}
+    pull = np.array([ELEMENT_PULL if name in elements else CLASS_PULL for name in names])
+    flat_matrix = matrix.reshape(len(rows), -1)
+    stacked = np.vstack([flat_matrix, np.diag(np.tile(pull, 2))])
+    found = np.linalg.lstsq(stacked, np.append(differences, np.zeros(2 * len(names))), rcond=None)[0]
+    share = dict(zip(names, found.reshape(2, -1).T, strict=True))
+    owner = {fine: element for labels, _, _ in rows for fine, element in labels}
+    return {
+        name: (six_digits(both[0]), six_digits(both[1]))
+        for name, own in share.items()
+        for both in (own if name in elements else own + share[owner[name]],)
+    }
 
 
 def _is_bound(point: DimerPoint) -> bool:

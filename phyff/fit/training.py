@@ -12,7 +12,7 @@ import torch
 
 from phyff.errors import FitError
 from phyff.fit.dispersion import fit_dispersion_widths
-from phyff.fit.multipole import cation_sizes
+from phyff.fit.multipole import cation_sizes, contact_shares
 from phyff.fit.short_range import IN_LIQUIDS, DimerPoint, attracting_cations, fit_short_range
 from phyff.fit.species import fit_nonbonded, with_valence
 from phyff.model.parameters import START_DAMPING, ShortRange, species_tensors
@@ -48,8 +48,6 @@ SOLVENTS = (
 )
 LIBRARY = (*CORE, *ANIONS, *CATIONS, *SOLVENTS)
 """Species whose files come with the package."""
-SCANNED_CONFORMERS, SCANNED_WINDOW = 2, 15.0
-"""How many conformers of a species the scans use, and up to what energy (kJ/mol)."""
 LIQUID_DIMER = "liquid_dimer"
 """Kind of the records of neighbours cut from liquids (benchmarks/liquid_dimers.py makes them)."""
 SCAN_ORDER = ((0, 2), (7, 8), (4,), (1,), (5,), (3,), (6,))
@@ -118,7 +116,7 @@ def dimer_jobs(
     are chosen here if the store has none yet."""
     small_first = [sorted(pair, key=lambda s: s.n_atoms) for pair in pairs]
     small_first.sort(key=lambda pair: (sum(s.n_atoms for s in pair), [s.name for s in pair]))
-    approaches = [approach_job_of(_partner(a), _partner(b)) for a, b in small_first]
+    approaches = [approach_job_of(Partner.of(a), Partner.of(b)) for a, b in small_first]
     records = run_jobs(approaches, store, workers, "approaches of the dimers")
     jobs = [
         job
@@ -236,7 +234,11 @@ def train(
     kept = earlier.multipole_damping_alpha if earlier else {}
     of_new = [p for p in points if not any(species[n].elements[0] in kept for n in p.names)]
     sizes = {**cation_sizes(of_new, species, model), **kept}
-    return model.model_copy(update={"multipole_damping_alpha": sizes})
+    model = model.model_copy(update={"multipole_damping_alpha": sizes})
+    say("multipole engine: induction at contact with bare cations, against the drude engine's")
+    return model.model_copy(
+        update={"multipole_contacts": contact_shares(points, list(species.values()), model)}
+    )
 
 
 def _alike(species: SpeciesParameters, one: ShortRange, other: ShortRange) -> bool:
@@ -250,8 +252,3 @@ def _induction_error(model: ShortRange) -> float:
     report = model.quality["in_sample"].values()
     square = sum(r["bound_points"] * r["induction_rms"] ** 2 for r in report if r["bound_points"])
     return float(np.sqrt(square / max(sum(r["bound_points"] for r in report), 1.0)))
-
-
-def _partner(species: SpeciesParameters) -> Partner:
-    shapes = [np.array(c.xyz_nm) * 10.0 for c in species.conformers if c.energy < SCANNED_WINDOW]
-    return Partner(species.molecule, tuple(shapes[:SCANNED_CONFORMERS]))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from phyff.model.cluster import Cluster, with_short_range
-from phyff.model.pairs import thole_cubic_screening
+from phyff.model.pairs import COMPONENTS, slater_overlap, thole_cubic_screening
 from phyff.species.frames import handedness, laboratory_axes
 from phyff.units import COULOMB
 
@@ -22,7 +22,8 @@ def interaction_energy(cluster: Cluster) -> dict[str, Tensor]:
     """Components phyff.model.cluster.PARTS and their total, kJ/mol; forces are their gradients with respect
     to `cluster.atoms`."""
     moments = laboratory_moments(cluster)
-    return with_short_range(cluster, permanent_energy(cluster, moments), induced_energy(cluster, moments))
+    polarization = induced_energy(cluster, moments) + contact_energy(cluster)
+    return with_short_range(cluster, permanent_energy(cluster, moments), polarization)
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,33 @@ def induced_energy(cluster: Cluster, moments: Moments) -> Tensor:
     field = _permanent_field(cluster, moments)[carriers].ravel()
     coupling = _dipole_coupling(cluster, alpha[carriers], carriers)
     return -0.5 * COULOMB * field @ torch.linalg.solve(coupling, field)
+
+
+def contact_energy(cluster: Cluster) -> Tensor:
+    """What a bare cation and an atom of a molecule have beside the energy of induced dipoles, so that their
+    induction agrees with that of the `drude` engine's oscillators."""
+    energy = torch.zeros((), dtype=torch.float64)
+    for one, own_start in zip(cluster.species, cluster.offsets, strict=True):
+        if not bool(one.bare_cation.all()):
+            continue
+        (element,) = one.elements
+        exchange = one.amplitudes[COMPONENTS.index("exchange")]
+        for other, start in zip(cluster.species, cluster.offsets, strict=True):
+            if element not in other.multipoles.contacts or bool(other.bare_cation.all()):
+                continue
+            steep, flat = other.multipoles.contacts[element]
+            xyz = cluster.atoms[start : start + len(steep)]
+            r = torch.linalg.vector_norm(xyz - cluster.atoms[own_start], dim=1)
+            energy = (
+                energy
+                + (
+                    exchange * steep * slater_overlap(r, one.exponents * other.contact_exponents)
+                    + exchange
+                    * flat
+                    * slater_overlap(r, one.attraction_exponents * other.contact_attraction_exponents)
+                ).sum()
+            )
+    return energy
 
 
 def _permanent_field(cluster: Cluster, moments: Moments) -> Tensor:

@@ -70,6 +70,10 @@ class ShortRange(BaseModel):
     """nm^3 in that formula for classes whose own polarizability does not set it (bare cations)."""
     multipole_damping_alpha: dict[str, float] = {}
     """The same for the damping of the `multipole` engine, where it differs."""
+    multipole_contacts: dict[str, dict[str, tuple[float, float]]] = {}
+    """By element of a bare cation, then by label as in `classes` (0 for labels that are not here): shares of
+    the exchange that the `multipole` engine adds to a pair's induction, with the exponent of exchange and
+    with that of the attraction. AMOEBA's damping gives other dipoles at contact than the oscillators have."""
     dispersion_widths: dict[str, float] = {}
     """Factors on the MBIS exponents in the damping of dispersion by element; FALLBACK names the others'."""
     quality: dict[str, Any] = {}
@@ -105,6 +109,11 @@ class ShortRange(BaseModel):
             self.cation_contacts[label] for label in (*labels, FALLBACK) if label in self.cation_contacts
         )
         return next(known, UNCHANGED)
+
+    def multipole_contact_of(self, cation: str, labels: Sequence[str]) -> tuple[float, float]:
+        """`multipole_contacts` of an atom (labels finest first) with a bare cation of an element."""
+        known = self.multipole_contacts.get(cation, {})
+        return next((known[label] for label in labels if label in known), (0.0, 0.0))
 
     @property
     def fingerprint(self) -> str:
@@ -148,6 +157,8 @@ class MultipoleTensors:
         alpha: (n,) nm^3, zero for atoms that are not polarizable.
         sizes: (n,) nm^(1/2); two atoms damp with w = a (r / (s_i s_j))^3.
         thole: a; the smaller of two molecules' values counts between them.
+        contacts: by element of a bare cation, (2, n) amplitudes, (kJ/mol)^(1/2), of the induction that a pair
+            with one has beside that of its dipoles: with the contact exponents, and with those of attraction.
     """
 
     frames: tuple[LocalFrame, ...]
@@ -157,6 +168,7 @@ class MultipoleTensors:
     alpha: Tensor
     sizes: Tensor
     thole: float
+    contacts: dict[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -225,6 +237,7 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
     ]
     closer = _column([c.width for c in contacts])
     changed = torch.stack([_column([getattr(c, component) for c in contacts]) for component in COMPONENTS])
+    contact_amplitudes = factors * overlap * changed * closer**1.5
     shared = short_range.dispersion_widths.get(FALLBACK, 1.0)
     dispersion = [short_range.dispersion_widths.get(element, shared) for element in species.elements]
     sites = species.drude_charges.sites
@@ -245,18 +258,20 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
         damping_exponents=torch.sqrt(_column(dispersion) * _column(species.slater.exponents)),
         amplitudes=factors * overlap,
         bare_cation=torch.full((species.n_atoms,), species.is_bare_cation),
-        contact_amplitudes=factors * overlap * changed * closer**1.5,
+        contact_amplitudes=contact_amplitudes,
         contact_exponents=torch.sqrt(b * closer),
         contact_attraction_exponents=torch.sqrt(b * closer * flatter),
         c6=torch.sqrt(_column(species.dispersion.c6)),
         c8=torch.sqrt(_column(species.dispersion.c8)),
         c10=torch.sqrt(_column(species.dispersion.c10)),
         close=distances <= 3,
-        multipoles=_multipole_tensors(species, short_range),
+        multipoles=_multipole_tensors(species, short_range, contact_amplitudes[COMPONENTS.index("exchange")]),
     )
 
 
-def _multipole_tensors(species: SpeciesParameters, short_range: ShortRange) -> MultipoleTensors:
+def _multipole_tensors(
+    species: SpeciesParameters, short_range: ShortRange, exchange: Tensor
+) -> MultipoleTensors:
     polarizability, moments = species.multipole_polarizability, species.multipoles
     alpha = _column(polarizability.alpha)
     return MultipoleTensors(
@@ -267,6 +282,14 @@ def _multipole_tensors(species: SpeciesParameters, short_range: ShortRange) -> M
         alpha=alpha,
         sizes=_damping_sizes(species, alpha, short_range, short_range.multipole_damping_alpha),
         thole=polarizability.thole,
+        contacts={
+            cation: exchange
+            * torch.tensor(
+                [short_range.multipole_contact_of(cation, labels) for labels in species.atom_classes],
+                dtype=torch.float64,
+            ).T
+            for cation in short_range.multipole_contacts
+        },
     )
 
 

@@ -11,13 +11,14 @@ from openmm import unit
 from phyff.errors import SimulationError
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
+from phyff.openmm.multipole import CONTACT_NAME
 
 RELAXATION_TOLERANCE = 1e-5
 """kJ/mol/nm left on oscillators."""
 INDUCED_TOLERANCE = 1e-8
 """Debye, of the `multipole` engine's dipoles."""
-CHARGES, PERMANENT_MULTIPOLES = 15, 16
-"""Force groups of copies that separate an energy from another one."""
+CHARGES, PERMANENT_MULTIPOLES, CONTACTS = 15, 16, 17
+"""Force groups that separate an energy from another one."""
 
 
 def interaction_energy(
@@ -48,6 +49,9 @@ def _components(
         for label in (name, f"{name} within molecules"):
             if label in named:
                 named[label].setForceGroup(number)
+    for name, force in named.items():
+        if name.startswith(CONTACT_NAME):
+            force.setForceGroup(CONTACTS)
     _without_c6(system, named["charges and C6"])
     if engine == "multipole":
         _without_induction(system, named["multipoles"])
@@ -80,7 +84,7 @@ def _components(
     parts = {
         "electrostatics": permanent + energy(groups["penetration"]),
         "exchange": energy(groups["exchange"]),
-        "induction": polarized - permanent + energy(groups["charge_transfer"]),
+        "induction": polarized - permanent + energy(groups["charge_transfer"], CONTACTS),
         "dispersion": energy(groups["dispersion"], GROUPS["permanent"]),
     }
     if forcefield.neural is not None:

@@ -252,7 +252,7 @@ def _damping_force(
     force.setName("damping between molecules")
     for name in ("q", "p", "w"):
         force.addPerParticleParameter(name)
-    _set_range(force, cutoff, DAMPING_CUTOFF, tail=False)
+    set_range(force, cutoff, DAMPING_CUTOFF, tail=False)
     rows: dict[int, list[float]] = {}
     for molecule, own in zip(molecules, columns, strict=True):
         widths = molecule.species.widths.numpy()
@@ -278,7 +278,7 @@ def _short_range_force(
     force = openmm.CustomNonbondedForce(f"{_short_range(components)}; {_PAIR_PRODUCTS}")
     for name in (*_PAIR_PARAMETERS, *_CONTACT_PARAMETERS):
         force.addPerParticleParameter(name)
-    _set_range(force, cutoff, SHORT_RANGE_CUTOFF, tail="dispersion" in components)
+    set_range(force, cutoff, SHORT_RANGE_CUTOFF, tail="dispersion" in components)
     rows: dict[int, list[float]] = {}
     atoms: list[int] = []
     for molecule in molecules:
@@ -320,7 +320,8 @@ def _contact_parameters(species: SpeciesTensors, components: Sequence[str]) -> l
     return torch.stack([species.bare_cation.to(torch.float64), *exponents, *amplitudes]).T.tolist()
 
 
-def _set_range(force: openmm.CustomNonbondedForce, cutoff: float | None, own: float, tail: bool) -> None:
+def set_range(force: openmm.CustomNonbondedForce, cutoff: float | None, own: float, tail: bool) -> None:
+    """Cut a pair force off at `own` nm, switched; tail: with a long-range correction. In vacuum, neither."""
     if cutoff is None:
         force.setNonbondedMethod(openmm.CustomNonbondedForce.NoCutoff)
         return

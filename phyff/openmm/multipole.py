@@ -13,7 +13,16 @@ import numpy as np
 import openmm
 
 from phyff.errors import InputError
-from phyff.openmm.drude import Columns, Placed, add_forces, charges_and_c6, short_range_forces
+from phyff.model.pairs import COMPONENTS, MAX_ARGUMENT, slater_overlap_expression
+from phyff.openmm.drude import (
+    SHORT_RANGE_CUTOFF,
+    Columns,
+    Placed,
+    add_forces,
+    charges_and_c6,
+    set_range,
+    short_range_forces,
+)
 from phyff.species.frames import LocalFrame
 from phyff.species.parameters import ChargeSite
 from phyff.units import COULOMB
@@ -27,6 +36,13 @@ EWALD_TOLERANCE = 1e-4
 INDUCED_TOLERANCE = 1e-5
 """Root-mean-square change (debye) of the induced dipoles in the last iteration."""
 MAX_ITERATIONS = 200
+CONTACT_NAME = "induction at contact with "
+"""Begins the names of the forces that act between bare cations of an element and molecules."""
+_CONTACT = (
+    f"a1*a2*(s1*s2*{slater_overlap_expression('x', 'br')} + f1*f2*{slater_overlap_expression('v', 'bar')}); "
+    f"x = min({MAX_ARGUMENT}, br); v = min({MAX_ARGUMENT}, bar); br = b1*b2*r; bar = ba1*ba2*r"
+)
+"""a: exchange amplitude of the cation, 1 for others; s, f: amplitudes of the others, 1 for the cation."""
 
 
 def add_nonbonded_forces(
@@ -53,7 +69,45 @@ def add_nonbonded_forces(
     )
     forces = [(multipoles, "multipoles"), (inside, "permanent")]
     forces += [(force, "permanent") for force in _site_forces(molecules)]
+    forces += [(force, "short range") for force in _contact_forces(molecules, cutoff)]
     add_forces(system, [*forces, *short_range_forces(molecules, cutoff, split_components)], inside)
+
+
+def _contact_forces(molecules: Sequence[Placed], cutoff: float | None) -> list[openmm.CustomNonbondedForce]:
+    """phyff.model.multipoles.contact_energy, a force for each element of the bare cations that are there."""
+    forces = []
+    cations = [m for m in molecules if bool(m.species.bare_cation.all())]
+    for element in sorted({m.species.elements[0] for m in cations}):
+        partners = [
+            m
+            for m in molecules
+            if element in m.species.multipoles.contacts and not bool(m.species.bare_cation.all())
+        ]
+        own = [m for m in cations if m.species.elements[0] == element]
+        if not partners:
+            continue
+        force = openmm.CustomNonbondedForce(_CONTACT)
+        force.setName(f"{CONTACT_NAME}{element}")
+        for name in ("a", "s", "f", "b", "ba"):
+            force.addPerParticleParameter(name)
+        set_range(force, cutoff, SHORT_RANGE_CUTOFF, tail=False)
+        rows: dict[int, list[float]] = {}
+        for molecule in own:
+            s = molecule.species
+            exchange = float(s.amplitudes[COMPONENTS.index("exchange")])
+            rows[molecule.atoms[0]] = [exchange, 1.0, 1.0, float(s.exponents), float(s.attraction_exponents)]
+        for molecule in partners:
+            s = molecule.species
+            columns = (*s.multipoles.contacts[element], s.contact_exponents, s.contact_attraction_exponents)
+            for particle, row in zip(
+                molecule.atoms, zip(*(c.tolist() for c in columns), strict=True), strict=True
+            ):
+                rows[particle] = [1.0, *row]
+        for particle in range(sum(len(m.atoms) for m in molecules)):
+            force.addParticle(rows.get(particle, [0.0, 0.0, 0.0, 1.0, 1.0]))
+        force.addInteractionGroup([m.atoms[0] for m in own], [atom for m in partners for atom in m.atoms])
+        forces.append(force)
+    return forces
 
 
 def _multipole_force(molecules: Sequence[Placed], cutoff: float | None) -> openmm.AmoebaMultipoleForce:

@@ -7,7 +7,7 @@ the project's level. Angstrom and kJ/mol.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from phyff.qm.esp import vdw_radii
 from phyff.qm.executor import Job
 from phyff.qm.level import PHYFF_2026A, LevelOfTheory
 from phyff.species.molecule import Molecule
+from phyff.species.parameters import SpeciesParameters
 from phyff.units import BOHR_ANGSTROM
 
 CONTACT_SCALES = (0.78, 0.86, 0.94, 1.04, 1.20)
@@ -39,6 +40,8 @@ MINIMA = 2
 """Scans through the best rigid minima of GFN2, such as stacked pairs, which random orientations miss."""
 MINIMUM_SCALES = (0.92, 0.98, 1.05, 1.15, 1.35)
 """Centre distance over that of the minimum."""
+SCANNED_CONFORMERS, SCANNED_WINDOW = 2, 15.0
+"""How many conformers of a species the scans use, and up to what energy (kJ/mol)."""
 ION_CONTACT_RADII = {"Li": 0.60, "Na": 0.95, "K": 1.30}
 """Angstrom; bare cations touch far inside their van der Waals radii (Shannon, six neighbours, rounded)."""
 
@@ -49,6 +52,12 @@ class Partner:
 
     molecule: Molecule
     conformers: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, species: SpeciesParameters) -> Partner:
+        """Of a species, its lowest conformers."""
+        shapes = [np.array(c.xyz_nm) * 10.0 for c in species.conformers if c.energy < SCANNED_WINDOW]
+        return cls(species.molecule, tuple(shapes[:SCANNED_CONFORMERS]))
 
 
 def approach_job_of(first: Partner, second: Partner, seed: int = 2026) -> Job:
@@ -114,6 +123,17 @@ def _ranked_approaches(spec: dict[str, Any], rng: np.random.Generator) -> list[_
         f"{spec['first']['smiles']} + {spec['second']['smiles']}: GFN2-xTB converges for fewer than half of "
         "the orientations, so none can be chosen to scan; leave this pair out."
     )
+
+
+def random_contacts(
+    first: Partner, second: Partner, orientations: int, seed: int = 2026
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Positions (n, 3) and (m, 3), angstrom, at random orientations, each at every one of CONTACT_SCALES."""
+    spec, rng = approach_job_of(first, second).spec, np.random.default_rng(seed)
+    for _ in range(orientations):
+        approach = _random_approach(spec, rng)
+        for scale in CONTACT_SCALES:
+            yield approach.first, approach.second + approach.shift_at(scale) * approach.direction
 
 
 def scan_jobs(approaches: Job, record: dict[str, Any], level: LevelOfTheory) -> list[Job]:

@@ -61,6 +61,8 @@ well below 1, a good total owes something to errors that cancel."""
 CLASSES = """\
 Factors of each class on the overlap of densities and on their exponents (phyff/model/parameters.py), and
 the dimers that hold the class."""
+CONTACTS = """\
+What these factors and the width are multiplied with in a pair with a bare cation, and the dimers behind."""
 SCANS = """\
 Above, energies along each approach; below, model minus quantum chemistry. Titles name the scan and the
 classes of the atoms that are closest at contact. The model is the library's, which has seen the held-out
@@ -141,6 +143,8 @@ def render(library: Library, pairs: Sequence[PairClass]) -> str:
         _markdown(*correlation_table(pairs)),
         f"## Atom classes\n\n{CLASSES} {_leaning(library)}",
         _markdown(*class_table(library)),
+        f"### Towards bare cations\n\n{CONTACTS}",
+        _markdown(*contact_table(library)),
         f"## Scans\n\n{SCANS}",
     ]
     for pair in _scanned(pairs):
@@ -239,6 +243,18 @@ def class_table(library: Library) -> tuple[list[str], Table]:
     rows = [
         [f"`{label}`", str(c.points), *(_number(getattr(c, name), ".4f") for name in names)]
         for label, c in sorted(model.classes.items())
+        if label in own
+    ]
+    return ["class", "dimers", *(name.replace("_", " ") for name in names)], rows
+
+
+def contact_table(library: Library) -> tuple[list[str], Table]:
+    """Header and rows: contact classes that dimers with bare cations determined."""
+    own = {labels[0] for s in library.species.values() for labels in s.atom_classes}
+    names = (*COMPONENTS, "width")
+    rows = [
+        [f"`{label}`", str(c.points), *(_number(getattr(c, name), ".4f") for name in names)]
+        for label, c in sorted(library.short_range.cation_contacts.items())
         if label in own
     ]
     return ["class", "dimers", *(name.replace("_", " ") for name in names)], rows

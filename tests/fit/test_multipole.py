@@ -1,15 +1,20 @@
-"""The size of a cation in AMOEBA's damping."""
+"""Around bare cations the `multipole` engine is fitted to what the `drude` engine gives."""
 
 import numpy as np
 import pytest
 import torch
+from library_species import load
 from standin_species import CHLORIDE, LITHIUM, SHORT_RANGE
 
-from phyff.fit.multipole import cation_sizes
+from phyff.builder import short_range
+from phyff.fit.multipole import cation_sizes, contact_shares
 from phyff.fit.short_range import DimerPoint
-from phyff.model.cluster import Cluster, oscillator_energy, relaxed_displacements
+from phyff.model import multipoles
+from phyff.model.cluster import Cluster, interaction_energy, oscillator_energy, relaxed_displacements
 from phyff.model.multipoles import induced_energy, laboratory_moments
 from phyff.model.parameters import ShortRange, species_tensors
+from phyff.qm.dimers import Partner, random_contacts
+from phyff.species.parameters import SpeciesParameters
 
 SPECIES = {"Cl-": CHLORIDE, "Li+": LITHIUM}
 DISTANCE = 0.21
@@ -29,6 +34,27 @@ def test_the_fitted_size_gives_both_engines_the_same_polarization() -> None:
 
 def test_a_cation_without_bound_dimers_keeps_its_size() -> None:
     assert cation_sizes([], SPECIES, SHORT_RANGE) == {}
+
+
+def test_shares_of_contacts_bring_the_engines_together_where_they_were_not_fitted() -> None:
+    species, model = [load("Li+"), load("AN")], short_range().model_copy(update={"multipole_contacts": {}})
+    shares = contact_shares([], species, model)
+    assert set(shares) == {"Li"} and {"C", "N", "H"} < set(shares["Li"])
+    before = _difference(species, model)
+    after = _difference(species, model.model_copy(update={"multipole_contacts": shares}))
+    assert after < 0.5 * before, (before, after)
+
+
+def _difference(species: list[SpeciesParameters], model: ShortRange) -> float:
+    """Root mean square of electrostatics and induction, drude less multipole, of bound contacts, kJ/mol."""
+    tensors, differences = [species_tensors(s, model) for s in species], []
+    for xyz in random_contacts(*map(Partner.of, species), orientations=8, seed=5):
+        cluster = Cluster.of(tensors, [torch.tensor(0.1 * x) for x in xyz])
+        one = interaction_energy(cluster)
+        if one["total"] < 0:
+            other = multipoles.interaction_energy(cluster)
+            differences.append(sum(float(one[k] - other[k]) for k in ("electrostatics", "induction")))
+    return float(np.sqrt(np.mean(np.square(differences))))
 
 
 def _polarizations(model: ShortRange) -> tuple[float, float]:

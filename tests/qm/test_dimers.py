@@ -5,7 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tblite.exceptions import TBLiteRuntimeError
 
+from phyff.errors import FitError
+from phyff.qm import dimers
 from phyff.qm.dimers import (
     FAR_ANGSTROM,
     Partner,
@@ -46,6 +49,27 @@ def test_a_scan_moves_the_second_molecule_rigidly_away_from_contact(lithium_and_
         shapes = [np.linalg.norm(x[:, None] - x[None], axis=2) for x in seconds]
         assert np.allclose(shapes, shapes[0], atol=5e-5)
         assert np.all(np.diff(np.linalg.norm(seconds.mean(1) - first.mean(0), axis=1)) > 0)
+
+
+def test_orientations_that_gfn2_cannot_rank_are_drawn_again(lithium_and_water, monkeypatch) -> None:
+    spec, rank, asked = approach_job_of(*lithium_and_water).spec, dimers._Approach.binding_rank, []
+
+    def failing_now_and_then(approach: dimers._Approach) -> float:
+        asked.append(approach)
+        if len(asked) % 3 == 0:
+            raise TBLiteRuntimeError("SCF not converged in 250 cycles")
+        return rank(approach)
+
+    monkeypatch.setattr(dimers._Approach, "binding_rank", failing_now_and_then)
+    assert len(approach_job(spec)["scans"]) == 7
+    assert len(asked) - len(asked) // 3 == dimers.ORIENTATIONS
+
+    def never(approach: dimers._Approach) -> float:
+        raise TBLiteRuntimeError("SCF not converged in 250 cycles")
+
+    monkeypatch.setattr(dimers._Approach, "binding_rank", never)
+    with pytest.raises(FitError, match=r"\[Li\+\] \+ O.*leave this pair out"):
+        approach_job(spec)
 
 
 def test_dimers_follow_from_the_record_alone(lithium_and_water) -> None:
