@@ -58,6 +58,9 @@ CONTACT_KIN_RIDGE = 10.0
 """The same for what sets a contact class apart from its own class, elements as kin included."""
 CONTACT_RIDGE = 1.0
 """Pull of contact classes to their own classes."""
+FINE, COARSE = 1e-8, 1e-5
+"""Relative changes of the sum of squares that end a fit, and a trial fit: what few dimers hold drifts on for
+minutes below the second."""
 WIDTH_RIDGE = 5.0
 WIDTH_LIMITS = (0.5, 1.3)
 ATTRACTION_WIDTH_LIMITS = (0.6, 1.0)
@@ -132,6 +135,7 @@ def fit_short_range(
     attracting: Collection[str] = (),
     trial: bool = True,
     held: ShortRange | None = None,
+    tolerance: float = FINE,
 ) -> ShortRange:
     """Class factors that reproduce the points; every third scan is left out of a trial fit, for the error.
 
@@ -139,6 +143,7 @@ def fit_short_range(
     the oscillators so much that they give too little. trial: False leaves that fit and its report out. held:
     an earlier model whose classes of molecules stay as they are, coarser ones too; bare cations, contacts and
     classes that it lacks are fitted. The trial fit holds nothing: the earlier model saw scans it leaves out.
+    tolerance: FINE, or COARSE for what is itself a trial.
     Raises:
         FitError: there are no points.
     """
@@ -175,12 +180,14 @@ def fit_short_range(
             CONTACT_RIDGE * apart,
         ]
     )
-    solution = _solve(rows, shape, pulls, shape.held(labels, held) if held else None)
+    solution = _solve(rows, shape, pulls, tolerance, shape.held(labels, held) if held else None)
     final, attraction = shape.split(solution)
     quality = {"in_sample": _report(points, rows, solution, shape), "points": len(points)}
     if trial:
         held_out = [is_held_out(point.scan) for point in points]
-        others = _solve([row for row, out in zip(rows, held_out, strict=True) if not out], shape, pulls)
+        others = _solve(
+            [row for row, out in zip(rows, held_out, strict=True) if not out], shape, pulls, COARSE
+        )
         quality["held_out_scans"] = _report(
             [p for p, out in zip(points, held_out, strict=True) if out],
             [row for row, out in zip(rows, held_out, strict=True) if out],
@@ -459,7 +466,11 @@ def _kinship(
 
 
 def _solve(
-    rows: Sequence[_Row], shape: _Shape, pulls: np.ndarray, held: np.ndarray | None = None
+    rows: Sequence[_Row],
+    shape: _Shape,
+    pulls: np.ndarray,
+    tolerance: float,
+    held: np.ndarray | None = None,
 ) -> np.ndarray:
     """Parameters (P,) of a shape by robust least squares from a uniform start; pulls (R, classes) of factors
     to zero, held (P,) the parameters that stay, NaN for the others."""
@@ -534,6 +545,7 @@ def _solve(
         lambda chosen: jacobian(completed(chosen))[:, free],
         bounds=(least[free], most[free]),
         loss="soft_l1",
+        ftol=tolerance,
     )
     return completed(found.x)
 

@@ -13,7 +13,7 @@ import torch
 from phyff.errors import FitError
 from phyff.fit.dispersion import fit_dispersion_widths
 from phyff.fit.multipole import cation_sizes, contact_shares
-from phyff.fit.short_range import IN_LIQUIDS, DimerPoint, attracting_cations, fit_short_range
+from phyff.fit.short_range import COARSE, IN_LIQUIDS, DimerPoint, attracting_cations, fit_short_range
 from phyff.fit.species import fit_nonbonded, with_valence
 from phyff.model.parameters import START_DAMPING, ShortRange, species_tensors
 from phyff.qm.dimers import Partner, approach_job_of, scan_jobs
@@ -217,7 +217,7 @@ def train(
             sizes = {**alphas, species[cation].elements[0]: alpha}
             also = [cation] if attracts else []
             model = fit_short_range(
-                partners, own, START_DAMPING, sizes, widths, provenance, also, trial=False
+                partners, own, START_DAMPING, sizes, widths, provenance, also, trial=False, tolerance=COARSE
             )
             errors[alpha, attracts] = _induction_error(model)
             say(

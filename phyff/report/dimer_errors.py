@@ -14,6 +14,7 @@ import torch
 from scipy.spatial.distance import cdist
 
 from phyff.fit.short_range import (
+    COARSE,
     IN_LIQUIDS,
     DimerPoint,
     attracting_cations,
@@ -193,6 +194,7 @@ def pair_classes(
         provenance={},
         attracting=attracting_cations(model, species),
         trial=False,
+        tolerance=COARSE,
     )
     tensors = [{name: species_tensors(s, m) for name, s in known.items()} for m in (model, trial)]
     grouped: dict[tuple[tuple[str, str], bool], list[DimerPoint]] = {}

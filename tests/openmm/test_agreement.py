@@ -1,7 +1,7 @@
 """The `drude` engine against torch with the fitted library: random dimers and clusters of all its species."""
 
 from collections.abc import Iterator
-from itertools import combinations, combinations_with_replacement
+from itertools import combinations
 
 import library_species
 import numpy as np
@@ -28,12 +28,14 @@ ABSOLUTE, RELATIVE = 0.02, 1e-4
 Monomers = list[tuple[str, np.ndarray]]
 
 
-def _dimers(number: int) -> list[Monomers]:
-    """Pairs of species in turn, in an order drawn once; separations from contact to FAR_NM, mostly near."""
+def _dimers(rounds: int) -> list[Monomers]:
+    """In every round each species with another one, drawn once; separations from contact to FAR_NM, mostly
+    near."""
     rng = np.random.default_rng(50)
-    pairs = list(combinations_with_replacement(NAMES, 2))
-    chosen = np.resize(rng.permutation(len(pairs)), number)
-    return [_assembled(pairs[k], FAR_NM, rng) for k in chosen]
+    pairs = [
+        pair for _ in range(rounds) for pair in zip(NAMES, map(str, rng.permutation(NAMES)), strict=True)
+    ]
+    return [_assembled(pair, FAR_NM, rng) for pair in pairs]
 
 
 def _clusters(number: int) -> list[Monomers]:
@@ -77,7 +79,7 @@ def _torch_energy(monomers: Monomers) -> dict[str, float]:
     return {part: value.item() for part, value in torch_energy(cluster).items()}
 
 
-DIMERS, CLUSTERS = _dimers(50), _clusters(10)
+DIMERS, CLUSTERS = _dimers(2), _clusters(10)
 
 
 @pytest.fixture(scope="module", autouse=True)
