@@ -31,7 +31,7 @@ Monomers = list[tuple[str, np.ndarray]]
 def _dimers(rounds: int) -> list[Monomers]:
     """In every round each species with another one, drawn once; separations from contact to FAR_NM, mostly
     near."""
-    rng = np.random.default_rng(50)
+    rng = np.random.default_rng(51)
     pairs = [
         pair for _ in range(rounds) for pair in zip(NAMES, map(str, rng.permutation(NAMES)), strict=True)
     ]
