@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from scipy.optimize import least_squares
 
 from phyff.errors import FitError
@@ -68,10 +69,11 @@ CATION_ATTRACTION_WIDTH_LIMITS = (0.2, 1.0)
 TARGETS = {"exchange": "exchange", "penetration": "electrostatics", "charge_transfer": "induction"}
 SIGNS = {"exchange": 1.0, "penetration": -1.0, "charge_transfer": -1.0}
 WALL_SHARES = {1: 0.75, 2: 0.5}
-WALL_WEIGHT = 3000.0
-"""Penetration and charge-transfer factors stay below these shares of their class's exchange factor (weight of
-the penalty on the logarithm). The squares sum to less than one, so any pair of classes, seen together or not,
-repels once close enough, however flat the attraction is."""
+"""Penetration and charge-transfer factors stay below these shares of their class's exchange factor. The
+squares sum to less than one, so any pair of classes, seen together or not, repels once close enough, however
+flat the attraction is."""
+LEAST_SHARE = -20.0
+"""Logarithm of the least such factor, over the greatest; nothing, in effect."""
 SIGNED = (1, 2)
 """Components whose factor may be negative for bare cations: a small one sits in its neighbour's density,
 where the point charges overshoot electrostatics and, unless damped strongly, the oscillators overshoot
@@ -423,13 +425,52 @@ class _Shape:
         return parameters[:n].reshape(4, self.n_classes), parameters[n:][self.attraction_groups]
 
     def limits(self) -> tuple[np.ndarray, np.ndarray]:
-        """Least and greatest parameters (size,)."""
+        """Least and greatest unknowns (size,)."""
         least, most = np.full(self.size, -8.0), np.full(self.size, 12.0)
         n = self.n_classes
+        least[n : 3 * n], most[n : 3 * n] = LEAST_SHARE, 0.0
         least[3 * n : 4 * n], most[3 * n : 4 * n] = np.log(WIDTH_LIMITS)
         least[4 * n], most[4 * n] = np.log(ATTRACTION_WIDTH_LIMITS)
         least[4 * n + 1 :], most[4 * n + 1 :] = np.log(CATION_ATTRACTION_WIDTH_LIMITS)
         return least, most
+
+    def below_walls(self) -> _BelowWalls:
+        """How parameters follow from unknowns that simple bounds keep below the walls."""
+        n = self.n_classes
+        own = np.arange(n)
+        limits = np.zeros(self.size)
+        exchange = [np.zeros((0, 2), dtype=int)]
+        for c, share in WALL_SHARES.items():
+            limits[c * n : (c + 1) * n] = np.log(share)
+            exchange.append(np.stack([c * n + own, own], axis=1))
+        one, other = np.vstack(exchange).T
+        coupling = sparse.csr_array((np.ones(len(one)), (one, other)), shape=(self.size, self.size))
+        return _BelowWalls(coupling, limits)
+
+
+@dataclass(frozen=True)
+class _BelowWalls:
+    """Unknowns of a fit in the place of its parameters: factors of penetration and charge transfer count from
+    the greatest that their class's exchange allows."""
+
+    coupling: sparse.csr_array
+    """(P, P) what parameters take from other unknowns."""
+    limits: np.ndarray
+    """(P,) greatest shares, logarithms."""
+
+    @property
+    def matrix(self) -> sparse.csr_array:
+        """(P, P) derivatives of parameters by unknowns."""
+        return sparse.csr_array(sparse.eye_array(len(self.limits)) + self.coupling)
+
+    def to_parameters(self, unknowns: np.ndarray) -> np.ndarray:
+        """Parameters (P,) of unknowns (P,)."""
+        return unknowns + self.coupling @ unknowns + self.limits
+
+    def from_parameters(self, parameters: np.ndarray) -> np.ndarray:
+        """Unknowns (P,) of parameters (P,): what is coupled to is no coupled one itself."""
+        own = parameters - self.limits
+        return own - self.coupling @ own
 
 
 def _with_contacts(points: Sequence[DimerPoint], species: Mapping[str, SpeciesParameters]) -> list[str]:
@@ -481,71 +522,64 @@ def _solve(
     total_weights = np.array([row.total_weight for row in rows])
     signs = np.array([SIGNS[name] for name in COMPONENTS])
     n_classes = shape.n_classes
-    uniform = np.zeros(shape.size)
-    bare, _ = pairs.predict(uniform, shape)
-    start, _ = shape.split(uniform)
+    start = np.zeros(shape.size)
+    bare, _ = pairs.predict(start, shape)
+    factors, _ = shape.split(start)
     for c in range(3):
         w = weights[:, c] ** 2
         ratio = np.sum(w * bare[:, c] * targets[:, c]) / np.sum(w * bare[:, c] ** 2)
-        start[c] = 0.5 * np.log(max(ratio, 1e-3))
+        factors[c] = 0.5 * np.log(max(ratio, 1e-3))
+    free = np.full(shape.size, True)
+    if held is not None:
+        free = np.isnan(held)
+        start[~free] = held[~free]
+        factors[:, shape.n_own :] = factors[:, list(shape.contacts)]
     centring = np.kron(np.eye(3), np.eye(n_classes) - 1.0 / n_classes)
     ridge = np.zeros((4 * n_classes, shape.size))
     ridge[: 3 * n_classes, : 3 * n_classes] = RIDGE * centring
     ridge[3 * n_classes :, 3 * n_classes : 4 * n_classes] = WIDTH_RIDGE * np.eye(n_classes)
     kin = np.zeros((4 * len(pulls), shape.size))
     kin[:, : 4 * n_classes] = np.kron(np.eye(4), pulls)
-    ridge = np.vstack([ridge, kin])
+    priors = sparse.csr_array(np.vstack([ridge, kin]))
 
-    wall = np.zeros((2 * n_classes, shape.size))
-    for c in WALL_SHARES:
-        rows_of_wall = np.arange(n_classes) + (c - 1) * n_classes
-        wall[rows_of_wall, np.arange(n_classes) + c * n_classes] = WALL_WEIGHT
-        wall[rows_of_wall, np.arange(n_classes)] = -WALL_WEIGHT
+    below_walls = shape.below_walls()
+    least, most = shape.limits()
+    unknowns = below_walls.from_parameters(start)
+    unknowns[free] = np.clip(unknowns, least + 1e-3, most - 1e-3)[free]
+    to_parameters = below_walls.matrix[:, np.flatnonzero(free)]
 
-    limits = np.repeat([np.log(WALL_SHARES[1]), np.log(WALL_SHARES[2])], n_classes)
+    def completed(chosen: np.ndarray) -> np.ndarray:
+        everything = unknowns.copy()
+        everything[free] = chosen
+        return below_walls.to_parameters(everything)
 
-    def excess(flat: np.ndarray) -> np.ndarray:
-        return wall @ flat - WALL_WEIGHT * limits
-
-    def residuals(flat: np.ndarray) -> np.ndarray:
-        values, _ = pairs.predict(flat, shape)
+    def residuals(chosen: np.ndarray) -> np.ndarray:
+        parameters = completed(chosen)
+        values, _ = pairs.predict(parameters, shape)
         return np.concatenate(
             [
                 (weights * (values - targets)).ravel(),
                 total_weights * (values @ signs - total_targets),
-                ridge @ flat,
-                np.maximum(excess(flat), 0.0),
+                priors @ parameters,
             ]
         )
 
-    def jacobian(flat: np.ndarray) -> np.ndarray:
-        _, derivatives = pairs.predict(flat, shape)
-        hinge = wall * (excess(flat) > 0)[:, None]
+    def jacobian(chosen: np.ndarray) -> sparse.csr_array:
+        _, derivatives = pairs.predict(completed(chosen), shape)
         components = (weights[:, :, None] * derivatives).reshape(targets.size, -1)
         totals = np.einsum("r,c,rcp->rp", total_weights, signs, derivatives)
-        return np.vstack([components, totals, ridge, hinge])
-
-    least, most = shape.limits()
-    solution, free = uniform, np.full(shape.size, True)
-    if held is not None:
-        free = np.isnan(held)
-        solution[~free] = held[~free]
-        factors, _ = shape.split(solution)
-        factors[:, shape.n_own :] = factors[:, list(shape.contacts)]
-    solution[free] = np.clip(solution, least + 1e-3, most - 1e-3)[free]
-
-    def completed(chosen: np.ndarray) -> np.ndarray:
-        everything = solution.copy()
-        everything[free] = chosen
-        return everything
+        data = sparse.csr_array(np.vstack([components, totals]))
+        return sparse.csr_array(sparse.vstack([data, priors]) @ to_parameters)
 
     found = least_squares(
-        lambda chosen: residuals(completed(chosen)),
-        solution[free],
-        lambda chosen: jacobian(completed(chosen))[:, free],
+        residuals,
+        unknowns[free],
+        jacobian,
         bounds=(least[free], most[free]),
         loss="soft_l1",
         ftol=tolerance,
+        x_scale="jac",
+        tr_solver="lsmr",
     )
     return completed(found.x)
 
