@@ -115,7 +115,7 @@ def _places(
 
 def _overlaps(cluster: Cluster) -> tuple[np.ndarray, np.ndarray]:
     """(n,) exchange of the cation, which is first, with every atom of the other species; the same with the
-    exponents of attraction."""
+    exponents of charge transfer."""
     cation, other = cluster.species
     r = torch.linalg.vector_norm(cluster.atoms[1:] - cluster.atoms[0], dim=1)
     exchange = COMPONENTS.index("exchange")
@@ -123,7 +123,8 @@ def _overlaps(cluster: Cluster) -> tuple[np.ndarray, np.ndarray]:
     return (
         (amplitudes * slater_overlap(r, cation.exponents * other.contact_exponents)).numpy(),
         (
-            amplitudes * slater_overlap(r, cation.attraction_exponents * other.contact_attraction_exponents)
+            amplitudes
+            * slater_overlap(r, cation.contact_transfer_exponents * other.contact_transfer_exponents)
         ).numpy(),
     )
 

@@ -4,8 +4,9 @@ The four energies of a dimer minus what the monomers' own parameters already giv
 dispersion) are fitted by sums of products of class amplitudes (Van Vleet et al. 2016, doi
 10.1021/acs.jctc.6b00209): penetration against electrostatics, exchange, charge transfer against induction;
 one width per class is shared by all three. Penetration and charge transfer reach farther than exchange: one
-factor on the exponents of all molecules says by how much, and one for each bare cation. Towards a bare cation
-a class has factors and a width of their own, a contact class. No experimental number enters. kJ/mol and nm.
+factor on the exponents of all molecules says by how much, and one for each of the two and each bare cation.
+Towards a bare cation a class has factors and a width of its own, a contact class. No experimental number
+enters. kJ/mol and nm.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ minutes below the second."""
 WIDTH_RIDGE = 5.0
 WIDTH_LIMITS = (0.5, 1.3)
 ATTRACTION_WIDTH_LIMITS = (0.6, 1.0)
-CATION_ATTRACTION_WIDTH_LIMITS = (0.2, 1.0)
+CATION_ATTRACTION_WIDTH_LIMITS = (0.2, 1.5)
 TARGETS = {"exchange": "exchange", "penetration": "electrostatics", "charge_transfer": "induction"}
 SIGNS = {"exchange": 1.0, "penetration": -1.0, "charge_transfer": -1.0}
 WALL_SHARES = {1: 0.75, 2: 0.5}
@@ -203,7 +204,8 @@ def fit_short_range(
         label: ShortRangeClass(
             **{name: six_digits(sign_of[c, k] * np.exp(final[c, k])) for c, name in enumerate(COMPONENTS)},
             width=six_digits(np.exp(final[3, k])),
-            attraction_width=six_digits(np.exp(attraction[k])),
+            attraction_width=six_digits(np.exp(attraction[0, k])),
+            transfer_width=six_digits(np.exp(attraction[1, k] - attraction[0, k])),
             points=counts[k],
         )
         for k, label in enumerate(labels)
@@ -337,7 +339,7 @@ class _Pairs:
         (rows, 3, P)."""
         factors, attraction = shape.split(parameters)
         n_classes, groups = shape.n_classes, shape.attraction_groups
-        flatter = np.exp(0.5 * (attraction[self.first] + attraction[self.second]))
+        flatter = np.exp(0.5 * (attraction[:, self.first] + attraction[:, self.second]))
         width = 0.5 * (factors[3, self.first] + factors[3, self.second])
         steep = self.exponents * np.exp(width) * self.r
         scale = self.overlaps * np.exp(3.0 * width)
@@ -347,7 +349,7 @@ class _Pairs:
         by_group = derivatives[:, :, 4 * n_classes :]
         n_groups = by_group.shape[2]
         for c in range(3):
-            x = np.minimum(steep * flatter if c in SIGNED else steep, MAX_ARGUMENT)
+            x = np.minimum(steep * flatter[c - 1] if c in SIGNED else steep, MAX_ARGUMENT)
             strength = self.signs[c] * scale * np.exp(factors[c, self.first] + factors[c, self.second] - x)
             overlap = strength * (1 + x + x**2 / 3)
             slope = -strength * x**2 * (1 + x) / 3  # by the logarithm of x
@@ -359,7 +361,7 @@ class _Pairs:
                         -1, n_classes
                     )
                 if c in SIGNED:
-                    slot = self.row * n_groups + groups[end]
+                    slot = self.row * n_groups + groups[c - 1, end]
                     by_group[:, c] += np.bincount(slot, 0.5 * slope, self.n_rows * n_groups).reshape(
                         -1, n_groups
                     )
@@ -369,8 +371,8 @@ class _Pairs:
 @dataclass(frozen=True)
 class _Shape:
     """What the parameters of a fit stand for, all of them logarithms: four factors of each class (amplitudes
-    in the order of COMPONENTS, width), then attraction widths, one of all molecules and one a bare cation.
-    """
+    in the order of COMPONENTS, width), then how much farther than exchange attraction reaches: of penetration
+    and charge transfer alike for all molecules, of both for each bare cation."""
 
     n_own: int
     """How many classes of atoms there are; the contact classes of some come after them."""
@@ -410,17 +412,17 @@ class _Shape:
 
     @property
     def size(self) -> int:
-        return 4 * self.n_classes + 1 + len(self.cations)
+        return 4 * self.n_classes + 1 + 2 * len(self.cations)
 
     @property
     def attraction_groups(self) -> np.ndarray:
-        """(classes,) which attraction width a class has."""
-        groups = np.zeros(self.n_classes, dtype=int)
-        groups[list(self.cations)] = 1 + np.arange(len(self.cations))
+        """(2, classes) which width a class has of penetration, and of charge transfer."""
+        groups = np.zeros((2, self.n_classes), dtype=int)
+        groups[:, list(self.cations)] = 1 + np.arange(2 * len(self.cations)).reshape(2, -1)
         return groups
 
     def split(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Factors (4, classes) and attraction widths (classes,)."""
+        """Factors (4, classes) and widths (2, classes) of penetration and charge transfer."""
         n = 4 * self.n_classes
         return parameters[:n].reshape(4, self.n_classes), parameters[n:][self.attraction_groups]
 
@@ -668,5 +670,6 @@ def _mean(classes: Sequence[ShortRangeClass]) -> ShortRangeClass:
         charge_transfer=mean("charge_transfer"),
         width=mean("width"),
         attraction_width=mean("attraction_width"),
+        transfer_width=mean("transfer_width"),
         points=int(weights.sum()),
     )

@@ -126,20 +126,20 @@ def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:
     """Magnitude of each short-range component, all positive."""
     i, j = cluster.atom_pairs()
     r, cation = _distance(cluster.atoms[i], cluster.atoms[j]), cluster.column("bare_cation")
+    contact = cation[i] | cation[j]
 
-    def product(name: str) -> Tensor:
-        """Of a parameter of both atoms, each as the other sees it."""
-        own, contact = cluster.column(name), cluster.column(f"contact_{name}")
-        return torch.where(cation[j], contact[..., i], own[..., i]) * torch.where(
-            cation[i], contact[..., j], own[..., j]
-        )
+    def product(own: str, towards_cation: str) -> Tensor:
+        """Of a parameter of both atoms."""
+        plain, close = cluster.column(own), cluster.column(towards_cation)
+        return torch.where(contact, close[..., i] * close[..., j], plain[..., i] * plain[..., j])
 
-    repulsion = slater_overlap(r, product("exponents"))
-    attraction = slater_overlap(r, product("attraction_exponents"))
-    return {
-        name: (a * (repulsion if name == "exchange" else attraction)).sum()
-        for name, a in zip(COMPONENTS, product("amplitudes"), strict=True)
+    exponents = {
+        "exchange": product("exponents", "contact_exponents"),
+        "penetration": product("attraction_exponents", "contact_attraction_exponents"),
+        "charge_transfer": product("attraction_exponents", "contact_transfer_exponents"),
     }
+    amplitudes = dict(zip(COMPONENTS, product("amplitudes", "contact_amplitudes"), strict=True))
+    return {name: (amplitudes[name] * slater_overlap(r, exponents[name])).sum() for name in COMPONENTS}
 
 
 def dispersion_energy(cluster: Cluster) -> Tensor:

@@ -107,7 +107,7 @@ def contact_energy(cluster: Cluster) -> Tensor:
                     exchange * steep * slater_overlap(r, one.exponents * other.contact_exponents)
                     + exchange
                     * flat
-                    * slater_overlap(r, one.attraction_exponents * other.contact_attraction_exponents)
+                    * slater_overlap(r, one.contact_transfer_exponents * other.contact_transfer_exponents)
                 ).sum()
             )
     return energy

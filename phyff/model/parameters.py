@@ -47,6 +47,9 @@ class ShortRangeClass(BaseModel):
     attraction_width: float = 1.0
     """Further factor on it in penetration and charge transfer, which reach farther than exchange: they go
     with the density of one partner, exchange with the overlap of two."""
+    transfer_width: float = 1.0
+    """Further factor on it in charge transfer; of bare cations only, whose charge transfer mends a damped
+    polarization and reaches farther than their penetration."""
     points: int = 0
 
 
@@ -63,7 +66,8 @@ class ShortRange(BaseModel):
     classes: dict[str, ShortRangeClass]
     cation_contacts: dict[str, ShortRangeClass] = {}
     """By label: what the factors and the width of an atom's class are multiplied with in a pair with a bare
-    cation; labels that are not here, coarser ones included, have FALLBACK's, or 1. attraction_width is 1."""
+    cation; labels that are not here, coarser ones included, have FALLBACK's, or 1. The widths of attraction
+    and transfer are 1."""
     damping: float
     """Thole exponent between molecules: u = damping r / (alpha_i alpha_j)^(1/6)."""
     damping_alpha: dict[str, float]
@@ -72,8 +76,8 @@ class ShortRange(BaseModel):
     """The same for the damping of the `multipole` engine, where it differs."""
     multipole_contacts: dict[str, dict[str, tuple[float, float]]] = {}
     """By element of a bare cation, then by label as in `classes` (0 for labels that are not here): shares of
-    the exchange that the `multipole` engine adds to a pair's induction, with the exponent of exchange and
-    with that of the attraction. AMOEBA's damping gives other dipoles at contact than the oscillators have."""
+    the exchange that the `multipole` engine adds to a pair's induction, with the exponents of exchange and of
+    charge transfer. AMOEBA's damping gives other dipoles at contact than the oscillators have."""
     dispersion_widths: dict[str, float] = {}
     """Factors on the MBIS exponents in the damping of dispersion by element; FALLBACK names the others'."""
     quality: dict[str, Any] = {}
@@ -158,7 +162,7 @@ class MultipoleTensors:
         sizes: (n,) nm^(1/2); two atoms damp with w = a (r / (s_i s_j))^3.
         thole: a; the smaller of two molecules' values counts between them.
         contacts: by element of a bare cation, (2, n) amplitudes, (kJ/mol)^(1/2), of the induction that a pair
-            with one has beside that of its dipoles: with the contact exponents, and with those of attraction.
+            with one has beside that of its dipoles: with the exponents of exchange, and of charge transfer.
     """
 
     frames: tuple[LocalFrame, ...]
@@ -189,8 +193,9 @@ class SpeciesTensors:
         attraction_exponents: (n,) the same of penetration and charge transfer.
         damping_exponents: (n,) the same for the damping of dispersion.
         amplitudes: (3, n) in the order of COMPONENTS, (kJ/mol)^(1/2).
-        bare_cation: (n,) whether the atom is one; towards such an atom the others have
-            contact_amplitudes (3, n), contact_exponents (n,) and contact_attraction_exponents (n,).
+        bare_cation: (n,) whether the atom is one. In a pair with such an atom both have contact_amplitudes
+            (3, n) and the exponents (n,) contact_exponents of exchange, contact_attraction_exponents of
+            penetration, contact_transfer_exponents of charge transfer; a cation's own are the same as above.
         c6, c8, c10: (n,) square roots of the coefficients.
         close: (n, n) True for atoms at most three bonds apart, whose permanent and short-range terms are off.
         multipoles: what the `multipole` engine has in place of charges, sites and oscillators.
@@ -214,6 +219,7 @@ class SpeciesTensors:
     contact_amplitudes: Tensor
     contact_exponents: Tensor
     contact_attraction_exponents: Tensor
+    contact_transfer_exponents: Tensor
     c6: Tensor
     c8: Tensor
     c10: Tensor
@@ -230,6 +236,7 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
     oscillators = torch.nonzero(alpha > 0).ravel()
     b = _column(species.slater.exponents) * _column([c.width for c in classes])
     flatter = _column([c.attraction_width for c in classes])
+    transfer = flatter * _column([c.transfer_width for c in classes])
     overlap = _column(species.slater.populations) * b**1.5
     factors = torch.stack([_column([getattr(c, component) for c in classes]) for component in COMPONENTS])
     contacts = [
@@ -261,6 +268,7 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
         contact_amplitudes=contact_amplitudes,
         contact_exponents=torch.sqrt(b * closer),
         contact_attraction_exponents=torch.sqrt(b * closer * flatter),
+        contact_transfer_exponents=torch.sqrt(b * closer * transfer),
         c6=torch.sqrt(_column(species.dispersion.c6)),
         c8=torch.sqrt(_column(species.dispersion.c8)),
         c10=torch.sqrt(_column(species.dispersion.c10)),

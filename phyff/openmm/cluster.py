@@ -9,7 +9,7 @@ import openmm
 from openmm import unit
 
 from phyff.errors import SimulationError
-from phyff.openmm.drude import GROUPS
+from phyff.openmm.drude import GROUPS, WITH_CATIONS
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.multipole import CONTACT_NAME
 
@@ -46,7 +46,7 @@ def _components(
     groups = {}
     for number, name in enumerate(("exchange", "penetration", "charge_transfer", "dispersion"), start=8):
         groups[name] = number
-        for label in (name, f"{name} within molecules"):
+        for label in (name, f"{name} within molecules", f"{name} {WITH_CATIONS}"):
             if label in named:
                 named[label].setForceGroup(number)
     for name, force in named.items():

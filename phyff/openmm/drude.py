@@ -1,8 +1,9 @@
 """The `drude` engine: the energy of phyff/model as stock OpenMM forces, serialisable without phyff.
 
 NonbondedForce carries all charges (atoms, off-atom sites, oscillators) and the bare C6 tail; one short-ranged
-CustomNonbondedForce the Slater terms and what dispersion adds to bare C6, another the Thole damping between
-molecules; DrudeForce the springs and the screened pairs inside molecules.
+CustomNonbondedForce the Slater terms and what dispersion adds to bare C6, another the Slater terms of pairs
+with a bare cation, a third the Thole damping between molecules; DrudeForce the springs and the screened pairs
+inside molecules.
 """
 
 from __future__ import annotations
@@ -52,8 +53,6 @@ GROUPS = {
 """Force groups, for timing and analysis."""
 
 _PAIR_PARAMETERS = ("b", "ba", "bd", "ax", "ap", "at", "s6", "s8", "s10")
-_CONTACT_PARAMETERS = ("k", "kb", "kba", "kx", "kp", "kt")
-"""k is 1 for a bare cation; the others say how b, ba, ax, ap and at change towards one."""
 _REPULSION = slater_overlap_expression("x", "br")
 _ATTRACTION = slater_overlap_expression("v", "bar")
 _ATTRACTION_AMPLITUDES = {"penetration": "ap", "charge_transfer": "at"}
@@ -62,11 +61,21 @@ _ARGUMENTS = (
     f"x = min({MAX_ARGUMENT}, br)"
 )
 _PAIR_PRODUCTS = (
-    "ax = (ax1 + k2*kx1)*(ax2 + k1*kx2); "
-    "ap = (ap1 + k2*kp1)*(ap2 + k1*kp2); at = (at1 + k2*kt1)*(at2 + k1*kt2); "
-    "c6 = s61*s62; c8 = s81*s82; c10 = s101*s102; "
-    "br = (b1 + k2*kb1)*(b2 + k1*kb2)*r; bar = (ba1 + k2*kba1)*(ba2 + k1*kba2)*r; bdr = bd1*bd2*r"
+    "ax = ax1*ax2; ap = ap1*ap2; at = at1*at2; c6 = s61*s62; c8 = s81*s82; c10 = s101*s102; "
+    "br = b1*b2*r; bar = ba1*ba2*r; bdr = bd1*bd2*r"
 )
+_CATION_PARAMETERS = ("bx", "bp", "bt", "ax", "ap", "at")
+_CATION_TERMS = {
+    "exchange": f"ax1*ax2*{slater_overlap_expression('x', 'bxr')}",
+    "penetration": f"-ap1*ap2*{slater_overlap_expression('v', 'bpr')}",
+    "charge_transfer": f"-at1*at2*{slater_overlap_expression('w', 'btr')}",
+}
+_CATION_ARGUMENTS = (
+    f"x = min({MAX_ARGUMENT}, bxr); v = min({MAX_ARGUMENT}, bpr); w = min({MAX_ARGUMENT}, btr); "
+    "bxr = bx1*bx2*r; bpr = bp1*bp2*r; btr = bt1*bt2*r"
+)
+WITH_CATIONS = "with bare cations"
+"""What the names of forces end in that act between bare cations and other atoms alone."""
 DAMPING = f"-{COULOMB}*(q1*q2 - p1*p2)*{THOLE_REST}/r; u = min({MAX_ARGUMENT}, r/(w1*w2))"
 
 
@@ -119,6 +128,11 @@ def short_range_forces(
         if inside.getNumBonds():
             inside.setName(f"{label} within molecules")
             forces.append((inside, "short range"))
+        slater = [name for name in names if name in COMPONENTS]
+        if slater and any(is_bare_cation(molecule) for molecule in molecules):
+            contacts = _cation_force(molecules, cutoff, slater)
+            contacts.setName(f"{label} {WITH_CATIONS}")
+            forces.append((contacts, "short range"))
     return forces
 
 
@@ -275,20 +289,20 @@ def _short_range(components: Sequence[str]) -> str:
 def _short_range_force(
     molecules: Sequence[Placed], cutoff: float | None, components: Sequence[str]
 ) -> openmm.CustomNonbondedForce:
+    """All pairs of atoms, but for the Slater terms of those with a bare cation."""
     force = openmm.CustomNonbondedForce(f"{_short_range(components)}; {_PAIR_PRODUCTS}")
-    for name in (*_PAIR_PARAMETERS, *_CONTACT_PARAMETERS):
+    for name in _PAIR_PARAMETERS:
         force.addPerParticleParameter(name)
     set_range(force, cutoff, SHORT_RANGE_CUTOFF, tail="dispersion" in components)
     rows: dict[int, list[float]] = {}
     atoms: list[int] = []
     for molecule in molecules:
-        own = _pair_parameters(molecule.species, components)
-        contact = _contact_parameters(molecule.species, components)
-        for slot, particle in enumerate(molecule.atoms):
-            rows[particle] = [*own[slot], *contact[slot]]
+        here = [name for name in components if name not in COMPONENTS or not is_bare_cation(molecule)]
+        own = _pair_parameters(molecule.species, here)
+        rows.update(zip(molecule.atoms, own, strict=True))
         atoms.extend(molecule.atoms)
         for particle in (*molecule.oscillators, *molecule.sites):
-            rows[particle] = [1.0, 1.0, 1.0] + [0.0] * (len(_PAIR_PARAMETERS) - 3 + len(_CONTACT_PARAMETERS))
+            rows[particle] = [1.0, 1.0, 1.0] + [0.0] * (len(_PAIR_PARAMETERS) - 3)
     for particle in range(len(rows)):
         force.addParticle(rows[particle])
     force.addInteractionGroup(atoms, atoms)
@@ -308,16 +322,33 @@ def _pair_parameters(species: SpeciesTensors, components: Sequence[str]) -> list
     return np.array(columns).T.tolist()
 
 
-def _contact_parameters(species: SpeciesTensors, components: Sequence[str]) -> list[list[float]]:
-    exponents = (
-        species.contact_exponents - species.exponents,
-        species.contact_attraction_exponents - species.attraction_exponents,
-    )
-    amplitudes = [
-        change if name in components else 0.0 * change
-        for name, change in zip(COMPONENTS, species.contact_amplitudes - species.amplitudes, strict=True)
-    ]
-    return torch.stack([species.bare_cation.to(torch.float64), *exponents, *amplitudes]).T.tolist()
+def is_bare_cation(molecule: Placed) -> bool:
+    """Whether the molecule is a bare cation, a single atom."""
+    return bool(molecule.species.bare_cation.all())
+
+
+def _cation_force(
+    molecules: Sequence[Placed], cutoff: float | None, components: Sequence[str]
+) -> openmm.CustomNonbondedForce:
+    """Slater terms of pairs with a bare cation."""
+    terms = " + ".join(_CATION_TERMS[name] for name in components)
+    force = openmm.CustomNonbondedForce(f"{terms}; {_CATION_ARGUMENTS}")
+    for name in _CATION_PARAMETERS:
+        force.addPerParticleParameter(name)
+    set_range(force, cutoff, SHORT_RANGE_CUTOFF, tail=False)
+    rows: dict[int, list[float]] = {}
+    for molecule in molecules:
+        s = molecule.species
+        columns = [s.contact_exponents, s.contact_attraction_exponents, s.contact_transfer_exponents]
+        columns += list(s.contact_amplitudes)
+        rows.update(zip(molecule.atoms, torch.stack(columns).T.tolist(), strict=True))
+        for particle in (*molecule.oscillators, *molecule.sites):
+            rows[particle] = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+    for particle in range(len(rows)):
+        force.addParticle(rows[particle])
+    cations = [atom for m in molecules if is_bare_cation(m) for atom in m.atoms]
+    force.addInteractionGroup(cations, [atom for m in molecules for atom in m.atoms])
+    return force
 
 
 def set_range(force: openmm.CustomNonbondedForce, cutoff: float | None, own: float, tail: bool) -> None:

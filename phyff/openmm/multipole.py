@@ -20,6 +20,7 @@ from phyff.openmm.drude import (
     Placed,
     add_forces,
     charges_and_c6,
+    is_bare_cation,
     set_range,
     short_range_forces,
 )
@@ -76,12 +77,10 @@ def add_nonbonded_forces(
 def _contact_forces(molecules: Sequence[Placed], cutoff: float | None) -> list[openmm.CustomNonbondedForce]:
     """phyff.model.multipoles.contact_energy, a force for each element of the bare cations that are there."""
     forces = []
-    cations = [m for m in molecules if bool(m.species.bare_cation.all())]
+    cations = [m for m in molecules if is_bare_cation(m)]
     for element in sorted({m.species.elements[0] for m in cations}):
         partners = [
-            m
-            for m in molecules
-            if element in m.species.multipoles.contacts and not bool(m.species.bare_cation.all())
+            m for m in molecules if element in m.species.multipoles.contacts and not is_bare_cation(m)
         ]
         own = [m for m in cations if m.species.elements[0] == element]
         if not partners:
@@ -95,10 +94,11 @@ def _contact_forces(molecules: Sequence[Placed], cutoff: float | None) -> list[o
         for molecule in own:
             s = molecule.species
             exchange = float(s.amplitudes[COMPONENTS.index("exchange")])
-            rows[molecule.atoms[0]] = [exchange, 1.0, 1.0, float(s.exponents), float(s.attraction_exponents)]
+            exponents = (float(s.exponents), float(s.contact_transfer_exponents))
+            rows[molecule.atoms[0]] = [exchange, 1.0, 1.0, *exponents]
         for molecule in partners:
             s = molecule.species
-            columns = (*s.multipoles.contacts[element], s.contact_exponents, s.contact_attraction_exponents)
+            columns = (*s.multipoles.contacts[element], s.contact_exponents, s.contact_transfer_exponents)
             for particle, row in zip(
                 molecule.atoms, zip(*(c.tolist() for c in columns), strict=True), strict=True
             ):

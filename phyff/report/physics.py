@@ -239,7 +239,7 @@ def class_table(library: Library) -> tuple[list[str], Table]:
     """Header and rows: the classes that dimers determined."""
     model = library.short_range
     own = {model.class_of(labels) for s in library.species.values() for labels in s.atom_classes}
-    names = (*COMPONENTS, "width", "attraction_width")
+    names = (*COMPONENTS, "width", "attraction_width", "transfer_width")
     rows = [
         [f"`{label}`", str(c.points), *(_number(getattr(c, name), ".4f") for name in names)]
         for label, c in sorted(model.classes.items())

@@ -113,7 +113,7 @@ def test_pair_forces_are_taken_over_with_their_names_and_groups(system) -> None:
     assert not [f for f in copied.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
     (remaining,) = (f for f in copied.getForces() if isinstance(f, openmm.NonbondedForce))
     assert not remaining.getIncludeDirectSpace()
-    assert sum(isinstance(f, openmm.CustomNonbondedForce) for f in system.getForces()) == 2
+    assert sum(isinstance(f, openmm.CustomNonbondedForce) for f in system.getForces()) == 3
 
 
 @needs_kernel
@@ -345,7 +345,7 @@ def test_a_system_with_forces_the_kernel_does_not_know_stays_stock(box) -> None:
     for other in (split, vacuum):
         assert accelerated(other, cpu) is other
         assert pair_forces(other, cpu) == "stock"
-    assert "does not know exchange, penetration" in (notice(split, cpu) or "")
+    assert "does not know exchange, exchange with bare cations, penetration" in (notice(split, cpu) or "")
 
 
 def test_without_the_kernel_the_stock_system_is_used_and_the_run_says_so(system, monkeypatch) -> None:

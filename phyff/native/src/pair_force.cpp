@@ -99,7 +99,7 @@ void PairForceImpl::read_particles() {
         const bool absent = owner_.term().absent(pairs.rows[particle]) && !excepted[particle];
         if (absent || !pairs.taking_part[particle]) continue;
         particles.push_back(static_cast<int>(particle));
-        inert.push_back(owner_.term().inert(pairs.rows[particle]));
+        inert.push_back(pairs.passive[particle] || owner_.term().inert(pairs.rows[particle]));
     }
     offset_.assign(pairs.rows.size(), 0);
     list_ = std::make_unique<PairList>(particles, inert, pairs.exclusions, pairs.rows.size(), pairs.range.cutoff,
@@ -144,7 +144,8 @@ std::string without_spaces(std::string text) {
     return text;
 }
 
-/// Whether the force has the term's expression, is periodic, and for all particles or the pairs of one group.
+/// Whether the force has the term's expression, is periodic, and for all particles, the pairs of one group, or those
+/// of a group and of others with it.
 bool stands_for(const Term& term, const CustomNonbondedForce& force) {
     if (without_spaces(force.getEnergyFunction()) != without_spaces(term.expression)) return false;
     if (force.getNonbondedMethod() != CustomNonbondedForce::CutoffPeriodic || force.getNumGlobalParameters() ||
@@ -156,18 +157,19 @@ bool stands_for(const Term& term, const CustomNonbondedForce& force) {
     if (force.getNumInteractionGroups() == 0) return true;
     std::set<int> first, second;
     force.getInteractionGroupParameters(0, first, second);
-    return !first.empty() && first == second;
+    return !first.empty() && std::includes(second.begin(), second.end(), first.begin(), first.end());
 }
 
 Pairs pairs_of(const CustomNonbondedForce& stock, const Term& term) {
     Pairs pairs;
-    std::set<int> group, other;
-    if (stock.getNumInteractionGroups() == 1) stock.getInteractionGroupParameters(0, group, other);
+    std::set<int> active, group;
+    if (stock.getNumInteractionGroups() == 1) stock.getInteractionGroupParameters(0, active, group);
     Parameters present;
     for (int particle = 0; particle < stock.getNumParticles(); ++particle) {
         std::vector<double> row;
         stock.getParticleParameters(particle, row);
         pairs.taking_part.push_back(group.empty() || group.count(particle));
+        pairs.passive.push_back(group.size() > active.size() && !active.count(particle));
         if (pairs.taking_part.back() && !term.absent(row)) present.push_back(row);
         pairs.rows.push_back(row);
     }
@@ -251,7 +253,7 @@ Pairs pairs_of(const NonbondedForce& stock, const Mesh& mesh) {
         pairs.rows.push_back({charge, s6});
         sum6 += s6, squares6 += s6 * s6;
     }
-    pairs.taking_part.assign(n, 1);
+    pairs.taking_part.assign(n, 1), pairs.passive.assign(n, 0);
     const double cutoff = stock.getCutoffDistance(), sigma6 = std::pow(diameter, 6);
     pairs.range = {cutoff, cutoff, mesh.screening, sigma6};
     pairs.reciprocal = Reciprocal(mesh.screening, cutoff);

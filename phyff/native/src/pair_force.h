@@ -15,6 +15,7 @@ using Parameters = std::vector<std::vector<double>>;
 struct Pairs {
     Parameters rows;               // parameters by particle of the System
     std::vector<char> taking_part;          // by particle
+    std::vector<char> passive;              // by particle, whether without effect on others that are so too
     std::vector<std::pair<int, int>> exclusions;
     Exceptions exceptions;  // by particle
     Range range;

@@ -22,9 +22,13 @@ constexpr const char* kShortRange =
     " + 0.008333333333333333*y^5 + 0.001388888888888889*y^6;"
     " decay = exp(-y); y = z - (2*z^2 + 3*z)/(z^2 + 3*z + 3); z = min(60.0, bdr); v = min(60.0, bar);"
     " x = min(60.0, br);"
-    " ax = (ax1 + k2*kx1)*(ax2 + k1*kx2); ap = (ap1 + k2*kp1)*(ap2 + k1*kp2); at = (at1 + k2*kt1)*(at2 + k1*kt2);"
-    " c6 = s61*s62; c8 = s81*s82; c10 = s101*s102;"
-    " br = (b1 + k2*kb1)*(b2 + k1*kb2)*r; bar = (ba1 + k2*kba1)*(ba2 + k1*kba2)*r; bdr = bd1*bd2*r";
+    " ax = ax1*ax2; ap = ap1*ap2; at = at1*at2; c6 = s61*s62; c8 = s81*s82; c10 = s101*s102;"
+    " br = b1*b2*r; bar = ba1*ba2*r; bdr = bd1*bd2*r";
+
+constexpr const char* kWithCations =
+    "ax1*ax2*(1 + x + x^2/3)*exp(-bxr) + -ap1*ap2*(1 + v + v^2/3)*exp(-bpr) + -at1*at2*(1 + w + w^2/3)*exp(-btr);"
+    " x = min(60.0, bxr); v = min(60.0, bpr); w = min(60.0, btr);"
+    " bxr = bx1*bx2*r; bpr = bp1*bp2*r; btr = bt1*bt2*r";
 
 constexpr const char* kDamping =
     "-138.93545764498*(q1*q2 - p1*p2)*(1 + 0.5*u)*exp(-u)/r; u = min(60.0, r/(w1*w2))";
@@ -91,13 +95,12 @@ INLINED Value switched(const Range& range, double r, double per_r, const Value& 
 
 struct ShortRange {
     struct Parameters {
-        double b, ba, bd, ax, ap, at, s6, s8, s10, k, kb, kba, kx, kp, kt;
+        double b, ba, bd, ax, ap, at, s6, s8, s10;
     };
     INLINED Parameters at(int block, int lane) const {
-        return {c[0][block].of[lane],  c[1][block].of[lane],  c[2][block].of[lane],  c[3][block].of[lane],
-                c[4][block].of[lane],  c[5][block].of[lane],  c[6][block].of[lane],  c[7][block].of[lane],
-                c[8][block].of[lane],  c[9][block].of[lane],  c[10][block].of[lane], c[11][block].of[lane],
-                c[12][block].of[lane], c[13][block].of[lane], c[14][block].of[lane]};
+        return {c[0][block].of[lane], c[1][block].of[lane], c[2][block].of[lane],
+                c[3][block].of[lane], c[4][block].of[lane], c[5][block].of[lane],
+                c[6][block].of[lane], c[7][block].of[lane], c[8][block].of[lane]};
     }
     INLINED void take(int block, int lane) { one = at(block, lane); }
     /// Without the bounds on br, bar and bdr, beyond which all is below 1e-20.
@@ -105,13 +108,10 @@ struct ShortRange {
         const Parameters other = at(block, lane);
         const double per_r = 1 / std::sqrt(square), r = square * per_r, per_square = per_r * per_r;
 
-        const double steep = (one.b + other.k * one.kb) * (other.b + one.k * other.kb), x = steep * r;
-        const double ax = (one.ax + other.k * one.kx) * (other.ax + one.k * other.kx);
-        const double repulsion = ax * exp_minus(x);
-        const double flat = (one.ba + other.k * one.kba) * (other.ba + one.k * other.kba), v = flat * r;
-        const double ap = (one.ap + other.k * one.kp) * (other.ap + one.k * other.kp);
-        const double at = (one.at + other.k * one.kt) * (other.at + one.k * other.kt);
-        const double attraction = (ap + at) * exp_minus(v);
+        const double steep = one.b * other.b, x = steep * r;
+        const double repulsion = one.ax * other.ax * exp_minus(x);
+        const double flat = one.ba * other.ba, v = flat * r;
+        const double attraction = (one.ap * other.ap + one.at * other.at) * exp_minus(v);
         const double overlap =
             repulsion * (1 + x * (1 + x * (1.0 / 3))) - attraction * (1 + v * (1 + v * (1.0 / 3)));
         const double overlap_push =
@@ -134,7 +134,37 @@ struct ShortRange {
         return switched(range, r, per_r,
                         {overlap + (e6 + e8 + e10) * per_r6, overlap_push + dispersion_push * per_r6});
     }
-    const Lanes* c[15];
+    const Lanes* c[9];
+    Range range;
+    Parameters one{};
+};
+
+/// Slater terms of pairs with a bare cation.
+struct WithCations {
+    struct Parameters {
+        double bx, bp, bt, ax, ap, at;
+    };
+    INLINED Parameters at(int block, int lane) const {
+        return {c[0][block].of[lane], c[1][block].of[lane], c[2][block].of[lane],
+                c[3][block].of[lane], c[4][block].of[lane], c[5][block].of[lane]};
+    }
+    INLINED void take(int block, int lane) { one = at(block, lane); }
+    static INLINED Value overlap(double strength, double exponent, double r) {
+        const double x = exponent * r, fading = strength * exp_minus(x);
+        return {fading * (1 + x * (1 + x * (1.0 / 3))), fading * exponent * exponent * (1 + x) * (1.0 / 3)};
+    }
+    /// Without the bounds on the arguments, beyond which all is below 1e-20.
+    INLINED Value operator()(int block, int lane, double square) const {
+        const Parameters other = at(block, lane);
+        const double per_r = 1 / std::sqrt(square), r = square * per_r;
+        const Value exchange = overlap(one.ax * other.ax, one.bx * other.bx, r);
+        const Value penetration = overlap(one.ap * other.ap, one.bp * other.bp, r);
+        const Value transfer = overlap(one.at * other.at, one.bt * other.bt, r);
+        return switched(range, r, per_r,
+                        {exchange.energy - penetration.energy - transfer.energy,
+                         exchange.push - penetration.push - transfer.push});
+    }
+    const Lanes* c[6];
     Range range;
     Parameters one{};
 };
@@ -191,9 +221,16 @@ FOR_EVERY_PROCESSOR
 void add_short_range(const Pairing& pairing, int thread, bool energy_wanted, Sum& sum) {
     const Columns& c = pairing.columns;
     const ShortRange function{{c[0].data(), c[1].data(), c[2].data(), c[3].data(), c[4].data(), c[5].data(),
-                               c[6].data(), c[7].data(), c[8].data(), c[9].data(), c[10].data(), c[11].data(),
-                               c[12].data(), c[13].data(), c[14].data()},
+                               c[6].data(), c[7].data(), c[8].data()},
                               pairing.range};
+    add(function, pairing, thread, energy_wanted, sum);
+}
+
+FOR_EVERY_PROCESSOR
+void add_with_cations(const Pairing& pairing, int thread, bool energy_wanted, Sum& sum) {
+    const Columns& c = pairing.columns;
+    const WithCations function{{c[0].data(), c[1].data(), c[2].data(), c[3].data(), c[4].data(), c[5].data()},
+                               pairing.range};
     add(function, pairing, thread, energy_wanted, sum);
 }
 
@@ -219,9 +256,7 @@ Value from_reciprocal_space(double screening, double r) {
 }
 
 bool no_amplitude(const std::vector<double>& row) {
-    for (int k : {3, 4, 5, 6, 7, 8, 12, 13, 14})
-        if (row[k] != 0) return false;
-    return true;
+    return std::all_of(row.begin() + 3, row.end(), [](double value) { return value == 0; });
 }
 
 bool no_force(const std::vector<double>& row) { return row[0] == 0 && row[1] == 0; }
@@ -233,11 +268,8 @@ bool permanent_only(const std::vector<double>& row) { return row[0] == row[1]; }
 
 const std::vector<Term>& terms() {
     static const std::vector<Term> all = {
-        {kShortRange,
-         {"b", "ba", "bd", "ax", "ap", "at", "s6", "s8", "s10", "k", "kb", "kba", "kx", "kp", "kt"},
-         add_short_range,
-         no_amplitude,
-         never},
+        {kShortRange, {"b", "ba", "bd", "ax", "ap", "at", "s6", "s8", "s10"}, add_short_range, no_amplitude, never},
+        {kWithCations, {"bx", "bp", "bt", "ax", "ap", "at"}, add_with_cations, no_amplitude, never},
         {kDamping, {"q", "p", "w"}, add_damping, no_charge, permanent_only},
     };
     return all;
