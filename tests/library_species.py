@@ -16,7 +16,9 @@ SHORT_RANGE = ShortRange(
         "*": ShortRangeClass(exchange=0.35, penetration=0.15, charge_transfer=0.1, width=1.05, points=1),
         "C3": ShortRangeClass(exchange=0.45, penetration=0.2, charge_transfer=0.12, width=0.95, points=1),
         "H": ShortRangeClass(exchange=0.5, penetration=0.25, charge_transfer=0.1, points=1),
-        "Li+": ShortRangeClass(exchange=0.4, penetration=-0.1, charge_transfer=-0.05, points=1),
+        "Li+": ShortRangeClass(
+            exchange=0.4, penetration=-0.1, charge_transfer=-0.05, transfer_width=0.7, points=1
+        ),
     },
     cation_contacts={
         "*": ShortRangeClass(exchange=0.8, penetration=0.5, charge_transfer=1.1, width=0.94, points=1),

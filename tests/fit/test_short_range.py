@@ -27,7 +27,12 @@ TRUTH = ShortRange(
             exchange=0.8, penetration=0.4, charge_transfer=0.3, width=0.94, attraction_width=0.88
         ),
         "Li+": ShortRangeClass(
-            exchange=0.25, penetration=-0.1, charge_transfer=-0.08, width=1.02, attraction_width=0.7
+            exchange=0.25,
+            penetration=-0.1,
+            charge_transfer=-0.08,
+            width=1.02,
+            attraction_width=0.9,
+            transfer_width=0.7,
         ),
     },
     damping=2.6,
@@ -86,8 +91,9 @@ def test_components_of_a_known_model_are_recovered_on_new_dimers(fitted: ShortRa
 
 
 def test_how_much_farther_than_exchange_the_attraction_reaches_is_recovered(fitted: ShortRange) -> None:
-    found = {label: fitted.classes[label].attraction_width for label in TRUTH.classes}
-    assert found == pytest.approx({k: c.attraction_width for k, c in TRUTH.classes.items()}, abs=0.02)
+    for name in ("attraction_width", "transfer_width"):
+        found = {label: getattr(fitted.classes[label], name) for label in TRUTH.classes}
+        assert found == pytest.approx({k: getattr(c, name) for k, c in TRUTH.classes.items()}, abs=0.03), name
 
 
 def test_a_bare_cation_gets_negative_factors_where_it_repels(fitted: ShortRange) -> None:
@@ -104,7 +110,7 @@ def test_charge_transfer_of_a_cation_attracts_where_the_fit_is_told_so() -> None
     points = _points(TRUTH.model_copy(update={"classes": classes}), 9, seed=1)
     model = fit_short_range(ALL, points, TRUTH.damping, DAMPING, TRUTH.dispersion_widths, {}, ["Li+"])
     assert model.classes["Li+"].penetration < 0 < model.classes["Li+"].charge_transfer
-    assert model.classes["Li+"].attraction_width == pytest.approx(truth.attraction_width, abs=0.02)
+    assert model.classes["Li+"].transfer_width == pytest.approx(truth.transfer_width, abs=0.03)
 
 
 def _with_contacts(model: ShortRange) -> ShortRange:
@@ -167,7 +173,10 @@ def test_coarser_labels_fall_back_on_means_of_the_fitted_classes(fitted: ShortRa
 @pytest.mark.parametrize("name, part", [("penetration", "electrostatics"), ("charge_transfer", "induction")])
 def test_attraction_stays_behind_its_wall_whatever_the_data_ask_for(name: str, part: str) -> None:
     greedy = []
-    steep = {k: c.model_copy(update={"attraction_width": 1.0}) for k, c in TRUTH.classes.items()}
+    steep = {
+        k: c.model_copy(update={"attraction_width": 1.0, "transfer_width": 1.0})
+        for k, c in TRUTH.classes.items()
+    }
     for point in _points(TRUTH.model_copy(update={"classes": steep}), 9, seed=1):
         parts = {**point.components, part: point.components[part] - 0.9 * point.components["exchange"]}
         greedy.append(DimerPoint(point.names, point.xyz, parts, point.scan))
