@@ -29,6 +29,8 @@ SIZE_RANGE = (2e-5, 5e-3)
 """nm^3."""
 CONTACT_ORIENTATIONS = 24
 """Random orientations of each pair, each at the distances of the quantum scans."""
+DIMER_WEIGHT = 3.0
+"""Of the places of the dimers beside these: scans go where a pair binds, most random contacts do not."""
 ELEMENT_PULL, CLASS_PULL = 3.0, 10.0
 """kJ/mol; pulls of the shares of elements, and of what classes have more than their elements, to zero."""
 
@@ -76,14 +78,15 @@ def contact_shares(
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """`multipole_contacts` of each bare cation among `species` with dimers, by elements and classes: from the
     places of these dimers and from contacts at random with each of the molecules and anions, if bound."""
-    tensors = {s.name: species_tensors(s, model) for s in species}
+    without = model.model_copy(update={"multipole_contacts": {}})
+    tensors = {s.name: species_tensors(s, without) for s in species}
     cations = [s for s in species if s.is_bare_cation and s.elements[0] in model.damping_alpha]
     shares = {}
     for cation in cations:
-        rows, differences = [], []
+        rows, differences, weights = [], [], []
         for partner in (s for s in species if not s.is_bare_cation):
             labels = [(own[CLASS_LEVEL], own[-1]) for own in partner.atom_classes]
-            for xyz in _places(cation, partner, points):
+            for xyz, weight in _places(cation, partner, points):
                 cluster = Cluster.of(
                     [tensors[cation.name], tensors[partner.name]], [torch.tensor(x) for x in xyz]
                 )
@@ -94,23 +97,24 @@ def contact_shares(
                 if parts["total"] < 0:
                     other = multipoles.interaction_energy(cluster)
                     rows.append((labels, *_overlaps(cluster)))
+                    weights.append(weight)
                     differences.append(
                         sum(float(parts[k] - other[k]) for k in ("electrostatics", "induction"))
                     )
-        shares[cation.elements[0]] = _shares(rows, np.array(differences))
+        shares[cation.elements[0]] = _shares(rows, np.array(differences), np.array(weights))
     return shares
 
 
 def _places(
     cation: SpeciesParameters, partner: SpeciesParameters, points: Sequence[DimerPoint]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Positions (1, 3) and (n, 3), nm."""
+) -> Iterator[tuple[tuple[np.ndarray, np.ndarray], float]]:
+    """Positions (1, 3) and (n, 3), nm, and how much they count."""
     names = (cation.name, partner.name)
     for point in points:
         if point.names in (names, names[::-1]):
-            yield point.xyz if point.names == names else (point.xyz[1], point.xyz[0])
+            yield (point.xyz if point.names == names else (point.xyz[1], point.xyz[0])), DIMER_WEIGHT
     for first, second in random_contacts(Partner.of(cation), Partner.of(partner), CONTACT_ORIENTATIONS):
-        yield 0.1 * first, 0.1 * second
+        yield (0.1 * first, 0.1 * second), 1.0
 
 
 def _overlaps(cluster: Cluster) -> tuple[np.ndarray, np.ndarray]:
@@ -130,9 +134,12 @@ def _overlaps(cluster: Cluster) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _shares(
-    rows: Sequence[tuple[list[tuple[str, str]], np.ndarray, np.ndarray]], differences: np.ndarray
+    rows: Sequence[tuple[list[tuple[str, str]], np.ndarray, np.ndarray]],
+    differences: np.ndarray,
+    weights: np.ndarray,
 ) -> dict[str, tuple[float, float]]:
-    """Least squares over elements and what their classes have more than they; both shares of every label."""
+    """Weighted least squares over elements and what their classes have more than they; both shares of every
+    label."""
     names = sorted({name for labels, _, _ in rows for both in labels for name in both})
     matrix = np.zeros((len(rows), 2, len(names)))
     for row, (labels, steep, flat) in zip(matrix, rows, strict=True):
@@ -142,9 +149,11 @@ def _shares(
                 row[kind, names.index(element)] += value
     elements = {element for labels, _, _ in rows for _, element in labels}
     pull = np.array([ELEMENT_PULL if name in elements else CLASS_PULL for name in names])
-    flat_matrix = matrix.reshape(len(rows), -1)
+    flat_matrix = weights[:, None] * matrix.reshape(len(rows), -1)
     stacked = np.vstack([flat_matrix, np.diag(np.tile(pull, 2))])
-    found = np.linalg.lstsq(stacked, np.append(differences, np.zeros(2 * len(names))), rcond=None)[0]
+    found = np.linalg.lstsq(stacked, np.append(weights * differences, np.zeros(2 * len(names))), rcond=None)[
+        0
+    ]
     share = dict(zip(names, found.reshape(2, -1).T, strict=True))
     owner = {fine: element for labels, _, _ in rows for fine, element in labels}
     return {
