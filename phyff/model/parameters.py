@@ -126,7 +126,8 @@ class ShortRange(BaseModel):
         return hashlib.sha256(content.encode()).hexdigest()[:12]
 
     def leans_on(self, species: SpeciesParameters) -> list[str]:
-        """Sentences on the atoms of a species whose class no data of their own environment determined."""
+        """Sentences on a species without dimers of its own, and on atoms whose class no data of their own
+        environment determined."""
         notes = {}
         for element, labels in zip(species.elements, species.atom_classes, strict=True):
             found = self.class_of(labels)
@@ -144,7 +145,19 @@ class ShortRange(BaseModel):
                     f"{species.name}: {element} ({labels[1]}) has dimers with bare cations only; towards "
                     "other species it leans on similar classes"
                 )
+        fitted = self.fitted_species
+        if fitted and species.name not in fitted:
+            notes[""] = (
+                f"{species.name}: no dimers of its own are in the fit; its short range is that of classes it "
+                "shares with other species"
+            )
         return sorted(notes.values())
+
+    @property
+    def fitted_species(self) -> set[str]:
+        """Names of the species whose dimers the model was fitted to; none where it does not say."""
+        pairs = self.provenance.get("pairs", [])
+        return {name for pair in pairs for name in pair.split(" in ")[0].split(" + ")}
 
 
 FINE_LEVELS = 2

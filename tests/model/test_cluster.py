@@ -84,6 +84,16 @@ def test_a_contact_class_multiplies_factors_and_width_of_the_class() -> None:
     )
 
 
+def test_a_species_without_dimers_in_the_fit_is_said_to_lean_on_classes_of_others() -> None:
+    model = SHORT_RANGE.model_copy(update={"provenance": {"pairs": ["Li+ + DMC", "EC + EC in liquids"]}})
+    assert model.fitted_species == {"Li+", "DMC", "EC"}
+    alone = EC.model_copy(update={"name": "carbonate"})
+    (added,) = set(model.leans_on(alone)) - {
+        note.replace("EC:", "carbonate:", 1) for note in model.leans_on(EC)
+    }
+    assert added.startswith("carbonate: no dimers of its own are in the fit")
+
+
 def test_every_component_acts_at_contact_with_its_own_sign(trimer) -> None:
     parts = _energies(*trimer)
     assert parts["exchange"] > 0 > parts["dispersion"]
