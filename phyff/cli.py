@@ -328,9 +328,14 @@ def train(
 def label(
     run_dir: RunDir,
     clusters: Clusters = 20,
+    smallest: Annotated[int, typer.Option(min=2, max=6, help="Molecules of the smallest.")] = 2,
     largest: Annotated[
         int, typer.Option(min=2, max=6, help="Molecules of the largest; pairs take a minute or two.")
     ] = 6,
+    around: Annotated[
+        list[str] | None,
+        typer.Option(help="Only around this species; may be given again. Without it around all in turn."),
+    ] = None,
     forces: Forces = True,
     workers: ClusterWorkers = 1,
     parsl: Parsl = None,
@@ -346,7 +351,7 @@ def label(
     from phyff.species.library import library_directory
 
     use_cluster(parsl)
-    jobs = cluster_jobs(run_dir, clusters, PHYFF_2026A, forces, largest)
+    jobs = cluster_jobs(run_dir, clusters, PHYFF_2026A, forces, smallest, largest, around or ())
     run_jobs(jobs, RecordStore(library_directory() / "records"), workers, "clusters")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import openmm
+from MDAnalysis.coordinates.timestep import Timestep  # type: ignore[import-untyped]
 from openmm import unit
 
 from phyff.errors import InputError
@@ -20,21 +21,57 @@ from phyff.qm.executor import Job
 from phyff.qm.level import LevelOfTheory
 
 DENSITY_STATE = "state-density.xml"
+FRAME_SPACING_PS = 3.0
+"""Between frames that clusters are cut from: molecules have turned by then, if not parted."""
 
 
 def cluster_jobs(
-    run_dir: Path, number: int, level: LevelOfTheory, forces: bool, largest: int = SIZES[-1], seed: int = 1
+    run_dir: Path,
+    number: int,
+    level: LevelOfTheory,
+    forces: bool,
+    smallest: int = SIZES[0],
+    largest: int = SIZES[-1],
+    around: Sequence[str] = (),
+    seed: int = 1,
 ) -> list[Job]:
-    """Jobs that label `number` clusters, of two to `largest` molecules, cut out of the end of a run's density
-    stage, every third one compressed and every third one stretched.
+    """Jobs that label `number` clusters, of `smallest` to `largest` molecules around species of those names
+    (none: all), cut out of the frames of a run, every third one compressed and every third one stretched.
+
+    Raises:
+        InputError: the folder holds no run that got so far, or no species of such a name.
+    """
+    frames = frames_of_run(run_dir)
+    names = {s.name for s in frames[0].species}
+    unknown = [name for name in around if name not in names]
+    if unknown:
+        raise InputError(
+            f"around: {', '.join(unknown)} is not in {run_dir}; choose of {', '.join(sorted(names))}."
+        )
+    sizes = [size for size in SIZES if smallest <= size <= largest]
+    if not sizes:
+        raise InputError(f"smallest: {smallest} molecules are more than largest, {largest}; swap them.")
+    cut = cut_clusters(frames, number, run_dir.absolute().name, seed, sizes, around)
+    copies = [cluster.scaled(SCALES[k % len(SCALES)]) for k, cluster in enumerate(cut)]
+    return [cluster_job_of(cluster, level, forces) for cluster in copies]
+
+
+def frames_of_run(run_dir: Path) -> list[Frame]:
+    """The molecules at the end of a run's density stage, and where it has trajectories every FRAME_SPACING_PS
+    of them.
 
     Raises:
         InputError: the folder holds no run that got so far.
     """
-    sizes = [size for size in SIZES if size <= largest]
-    cut = cut_clusters(frame_of_run(run_dir), number, run_dir.absolute().name, seed, sizes)
-    copies = [cluster.scaled(SCALES[k % len(SCALES)]) for k, cluster in enumerate(cut)]
-    return [cluster_job_of(cluster, level, forces) for cluster in copies]
+    frames = [frame_of_run(run_dir)]
+    forcefield, state = ForceField.load(run_dir / "forcefield.json"), RunState.load(run_dir)
+    for replica in state.nvt.get("replicas", []):
+        stride = max(1, round(FRAME_SPACING_PS / state.nvt["frame_ps"]))
+        with open_dcd(run_dir / replica["trajectory"]) as reader:
+            frames += [
+                _saved_frame(forcefield, state, reader[k]) for k in range(stride, reader.n_frames, stride)
+            ]
+    return frames
 
 
 def frame_of_run(run_dir: Path) -> Frame:
@@ -104,11 +141,15 @@ def uncertain_frames(run_dir: Path) -> list[UncertainFrame]:
             if reader.n_frames < len(told):
                 raise InputError(f"{path} holds fewer frames than {rows} says ({len(told)}); restore it.")
             for spreads, saved in zip(told, reader, strict=False):
-                atoms = ANGSTROM_NM * saved.positions.astype(float)
-                vectors = np.diag(ANGSTROM_NM * saved.dimensions[:3].astype(float))
-                frame = _frame(forcefield, state.inputs["counts"], atoms, vectors)
-                found.append(UncertainFrame(run_dir, frame, spreads))
+                found.append(UncertainFrame(run_dir, _saved_frame(forcefield, state, saved), spreads))
     return found
+
+
+def _saved_frame(forcefield: ForceField, state: RunState, saved: Timestep) -> Frame:
+    """The molecules of a frame of a trajectory."""
+    atoms = ANGSTROM_NM * saved.positions.astype(float)
+    vectors = np.diag(ANGSTROM_NM * saved.dimensions[:3].astype(float))
+    return _frame(forcefield, state.inputs["counts"], atoms, vectors)
 
 
 def _frame(

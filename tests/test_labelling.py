@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
+import MDAnalysis
 import numpy as np
 import openmm
 import pytest
 import standin_species
+from MDAnalysis.coordinates.DCD import DCDWriter
 from typer.testing import CliRunner
 
 from phyff.cli import app
 from phyff.errors import InputError
-from phyff.labelling import DENSITY_STATE, cluster_jobs, frame_of_run
+from phyff.labelling import DENSITY_STATE, cluster_jobs, frame_of_run, frames_of_run
 from phyff.md.run import RunState
 from phyff.openmm.forcefield import ForceField
 from phyff.qm.level import PHYFF_2026A
@@ -51,8 +53,35 @@ def test_a_third_of_the_clusters_is_compressed_and_a_third_stretched(run_dir: Pa
     assert len({job.spec["source"] for job in jobs}) == 6
     pairs = cluster_jobs(run_dir, 6, PHYFF_2026A, forces=True, largest=2)
     assert [len(job.spec["monomers"]) for job in pairs] == [2] * 6
+    (around_the_ion,) = cluster_jobs(run_dir, 6, PHYFF_2026A, True, smallest=4, largest=4, around=["Li+"])
+    assert [m["elements"] for m in around_the_ion.spec["monomers"]] == [["Li"], *[["O", "H", "H"]] * 3]
     first = [np.mean(m["xyz_angstrom"], axis=0) for m in jobs[1].spec["monomers"]]
     assert min(np.linalg.norm(a - first[0]) for a in first[1:]) < 0.97 * 6.0
+
+
+def test_clusters_are_cut_from_the_trajectory_too(run_dir: Path) -> None:
+    first = np.concatenate(frame_of_run(run_dir).xyz)
+    with DCDWriter(str(run_dir / "nvt.dcd"), n_atoms=len(first)) as writer:
+        universe = MDAnalysis.Universe.empty(len(first), trajectory=True)
+        universe.dimensions = [18.0, 18.0, 18.0, 90.0, 90.0, 90.0]
+        for k in range(7):
+            universe.atoms.positions = 10.0 * first + 0.1 * k
+            writer.write(universe.atoms)
+    state = RunState.load(run_dir)
+    state.nvt = {"frame_ps": 1.0, "replicas": [{"trajectory": "nvt.dcd"}]}
+    state.save(run_dir)
+    frames = frames_of_run(run_dir)
+    shifts = [np.concatenate(frame.xyz) - first for frame in frames]
+    assert [round(float(shift.mean()), 4) for shift in shifts] == [0.0, 0.03, 0.06]
+    np.testing.assert_allclose(frames[1].vectors, 1.8 * np.eye(3), atol=1e-6)
+    assert len(cluster_jobs(run_dir, 9, PHYFF_2026A, True, largest=2, around=["Li+"])) == 3
+
+
+def test_what_cannot_be_cut_is_said(run_dir: Path) -> None:
+    with pytest.raises(InputError, match="Na\\+ is not in .*; choose of Li\\+, water"):
+        cluster_jobs(run_dir, 1, PHYFF_2026A, True, around=["Na+"])
+    with pytest.raises(InputError, match="swap them"):
+        cluster_jobs(run_dir, 1, PHYFF_2026A, True, smallest=4, largest=3)
 
 
 def test_a_folder_without_a_liquid_is_refused(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from phyff.qm.dimers import decomposition_key, level_of
 from phyff.qm.eda import CONVERGENCE, Fragments, Monomer
 from phyff.qm.executor import Job
-from phyff.qm.gradient import nuclear_gradients
+from phyff.qm.gradient import combined_gradient
 from phyff.qm.level import LevelOfTheory
 from phyff.qm.scf import converge
 from phyff.species.parameters import SpeciesParameters
@@ -84,24 +84,36 @@ class CutCluster:
 
 
 def cut_clusters(
-    frame: Frame, number: int, label: str, seed: int, sizes: Sequence[int] = SIZES
+    frames: Sequence[Frame],
+    number: int,
+    label: str,
+    seed: int,
+    sizes: Sequence[int] = SIZES,
+    around: Sequence[str] = (),
 ) -> list[CutCluster]:
-    """Up to `number` distinct clusters: a molecule with those in shortest contact with it. Species take turns
-    as the centre; label, sizes: see cut_around."""
+    """Up to `number` distinct clusters: a molecule with those in shortest contact with it, at one of the
+    moments of a box. Species, of those named in `around` or all, take turns as the centre; label, sizes: see
+    cut_around."""
     rng = np.random.default_rng(seed)
-    names = [s.name for s in frame.species]
-    queues = [
-        list(rng.permutation([k for k, n in enumerate(names) if n == name])) for name in sorted(set(names))
-    ]
+    names = [s.name for s in frames[0].species]
+    queues = []
+    for name in sorted(set(around or names)):
+        places = [(frame, k) for frame in frames for k, n in enumerate(names) if n == name]
+        queues.append([places[p] for p in rng.permutation(len(places))])
     turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
-    return cut_around([(frame, int(centre)) for centre in turns], number, label, sizes)
+    return cut_around(turns, number, label, sizes, by_molecule=True)
 
 
 def cut_around(
-    centres: Sequence[tuple[Frame, int]], number: int, label: str, sizes: Sequence[int] = SIZES
+    centres: Sequence[tuple[Frame, int]],
+    number: int,
+    label: str,
+    sizes: Sequence[int] = SIZES,
+    by_molecule: bool = False,
 ) -> list[CutCluster]:
     """Up to `number` distinct clusters around molecules of frames, in that order: each with those in shortest
-    contact with it. Sizes take turns; the source is LABEL#k."""
+    contact with it. Sizes take turns. The source is LABEL#k of the kth; `by_molecule` k is the number of the
+    molecule in its box, so that what is cut around it at other moments stays on its side of a split."""
     seen: set[tuple[int, frozenset[int]]] = set()
     found: list[CutCluster] = []
     for (frame, centre), size in zip(centres, cycle(sizes), strict=False):
@@ -113,7 +125,8 @@ def cut_around(
             seen.add(members)
             species = (frame.species[centre], *(frame.species[k] for _, k, _ in neighbours))
             xyz = (frame.xyz[centre], *(xyz for _, _, xyz in neighbours))
-            found.append(CutCluster(species, xyz, f"{label}#{len(found)}"))
+            source = f"{label}#{centre if by_molecule else len(found)}"
+            found.append(CutCluster(species, xyz, source))
     return found
 
 
@@ -161,5 +174,6 @@ def cluster_job(spec: dict[str, Any]) -> dict[str, Any]:
 def interaction_forces(fragments: Fragments, auxbasis: str) -> np.ndarray:
     """(A, 3) kJ/mol/nm of the counterpoise-corrected SCF energy: the cluster's less those of each monomer in
     the cluster's basis, whose ghost centres carry forces too."""
-    whole, *separate = nuclear_gradients([fragments.whole, *fragments.separate], auxbasis)
-    return -(whole - sum(separate)) * HARTREE_KJ / BOHR_NM
+    fields = [fragments.whole, *fragments.separate]
+    factors = [1.0] + [-1.0] * len(fragments.separate)
+    return -combined_gradient(fields, factors, auxbasis) * HARTREE_KJ / BOHR_NM

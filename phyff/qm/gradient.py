@@ -27,21 +27,21 @@ BLOCK_DOUBLES = 3e7
 
 def nuclear_gradient(mf: DenseRKS, auxbasis: str) -> np.ndarray:
     """(N, 3) gradient (hartree/bohr) of a converged DenseRKS; the net force left by the grid is taken off."""
-    return nuclear_gradients([mf], auxbasis)[0]
+    return combined_gradient([mf], [1.0], auxbasis)
 
 
-def nuclear_gradients(fields: Sequence[DenseRKS], auxbasis: str) -> list[np.ndarray]:
-    """The same of several that share basis, grid and functional, as a cluster and its monomers among ghosts
-    do: derivatives of integrals and orbitals, most of the work, are evaluated once."""
+def combined_gradient(fields: Sequence[DenseRKS], factors: Sequence[float], auxbasis: str) -> np.ndarray:
+    """(N, 3) sum of factor times gradient over fields that share basis, grid and functional, as a cluster and
+    its monomers among ghosts do: derivatives of integrals and orbitals, most of the work, are evaluated and
+    contracted once."""
     densities = [_FittedDensity.of(mf, auxbasis) for mf in fields]
-    repulsions = _two_electron(fields[0], densities, auxbasis)
-    by_functions = _exchange_correlation(fields[0], [density.occupied for density in densities])
-    gradients = []
-    for mf, density, repulsion, by_function in zip(fields, densities, repulsions, by_functions, strict=True):
-        gradient = np.array(rhf_gradient.grad_nuc(mf.mol)) + _core_attraction(mf, density.dm) + repulsion
-        gradient += _sum_by_atom(mf.mol, _energy_weighted_overlap(mf) + by_function)
-        gradients.append(np.asarray(gradient - gradient.mean(axis=0)))
-    return gradients
+    gradient = _two_electron(fields[0], densities, factors, auxbasis)
+    by_function = _exchange_correlation(fields[0], [density.occupied for density in densities], factors)
+    for mf, density, factor in zip(fields, densities, factors, strict=True):
+        gradient += factor * (np.array(rhf_gradient.grad_nuc(mf.mol)) + _core_attraction(mf, density.dm))
+        by_function += factor * _energy_weighted_overlap(mf)
+    gradient += _sum_by_atom(fields[0].mol, by_function)
+    return np.asarray(gradient - gradient.mean(axis=0))
 
 
 @dataclass(frozen=True)
@@ -103,48 +103,58 @@ def _energy_weighted_overlap(mf: DenseRKS) -> np.ndarray:
     return np.asarray(2.0 * np.einsum("xmn,mn->xm", mf.mol.intor("int1e_ipovlp"), weighted))
 
 
-def _exchange_correlation(mf: DenseRKS, occupied: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """(3, nao) exchange-correlation part by basis function, on a fixed grid, for each occupied factor."""
+def _exchange_correlation(
+    mf: DenseRKS, occupied: Sequence[np.ndarray], factors: Sequence[float]
+) -> np.ndarray:
+    """(3, nao) exchange-correlation part by basis function, on a fixed grid: factor times that of each
+    occupied matrix, summed."""
     coords, weights, nao = mf.grids.coords, mf.grids.weights, mf.mol.nao
-    totals = [np.zeros((3, nao)) for _ in occupied]
+    total = np.zeros((3, nao))
     second = {(0, 0): 4, (0, 1): 5, (0, 2): 6, (1, 1): 7, (1, 2): 8, (2, 2): 9}
-    block = max(1000, int(BLOCK_DOUBLES / (10 * nao)))
+    block = max(1000, int(BLOCK_DOUBLES / (14 * nao)))
     for start in range(0, len(weights), block):
         points = slice(start, start + block)
         ao = dft.numint.eval_ao(mf.mol, coords[points], deriv=2)
-        for total, own in zip(totals, occupied, strict=True):
+        with_slopes = np.zeros(ao[0].shape)
+        with_curvatures = np.zeros((3, *ao[0].shape))
+        for own, factor in zip(occupied, factors, strict=True):
             half = [ao[k] @ own for k in range(4)]
             rho = np.empty((4, len(ao[0])))
             rho[0] = np.einsum("gi,gi->g", half[0], half[0])
             for k in (1, 2, 3):
                 rho[k] = 2.0 * np.einsum("gi,gi->g", half[0], half[k])
-            wv = weights[points] * mf._numint.eval_xc_eff(mf.xc, rho, deriv=1, xctype="GGA")[1]
+            wv = mf._numint.eval_xc_eff(mf.xc, rho, deriv=1, xctype="GGA")[1]
+            wv = factor * weights[points] * wv
             density = half[0] @ own.T
             left = wv[0][:, None] * half[0]
             for k in (1, 2, 3):
                 left += wv[k][:, None] * half[k]
-            left = left @ own.T
-            for x in range(3):
-                right = sum(wv[y + 1][:, None] * ao[second[min(x, y), max(x, y)]] for y in range(3))
-                total[x] -= 2.0 * (
-                    np.einsum("gm,gm->m", ao[x + 1], left) + np.einsum("gm,gm->m", right, density)
-                )
-    return totals
+                with_curvatures[k - 1] += wv[k][:, None] * density
+            with_slopes += left @ own.T
+        for x in range(3):
+            total[x] -= 2.0 * np.einsum("gm,gm->m", ao[x + 1], with_slopes)
+            for y in range(3):
+                pair = second[min(x, y), max(x, y)]
+                total[x] -= 2.0 * np.einsum("gm,gm->m", ao[pair], with_curvatures[y])
+    return total
 
 
-def _two_electron(mf: DenseRKS, densities: Sequence[_FittedDensity], auxbasis: str) -> list[np.ndarray]:
-    """(N, 3) Coulomb and exact-exchange part for each density."""
+def _two_electron(
+    mf: DenseRKS, densities: Sequence[_FittedDensity], factors: Sequence[float], auxbasis: str
+) -> np.ndarray:
+    """(N, 3) Coulomb and exact-exchange part: factor times that of each density, summed."""
     mol = mf.mol
     auxmol = df.addons.make_auxmol(mol, auxbasis)
-    gradients = [np.zeros((mol.natm, 3)) for _ in densities]
+    gradient = np.zeros((mol.natm, 3))
     for omega, coulomb, exchange in _operators(mf):
         three = _with_range(mol, auxmol, omega, lambda: _int3c_wrapper(mol, auxmol, "int3c2e_ip1", "s1"))
         two = _with_range(mol, auxmol, omega, lambda: auxmol.intor("int2c2e_ip1"))
-        sums = _three_centre(three, mol, auxmol, coulomb, exchange, densities)
-        for gradient, density, (by_function, by_auxiliary) in zip(gradients, densities, sums, strict=True):
-            by_auxiliary -= 2.0 * np.einsum("xpq,pq->xp", two, density.pair_weight(coulomb, exchange))
-            gradient += _sum_by_atom(mol, by_function) + _sum_by_atom(auxmol, by_auxiliary)
-    return gradients
+        by_function, by_auxiliary = _three_centre(three, mol, auxmol, coulomb, exchange, densities, factors)
+        for density, factor in zip(densities, factors, strict=True):
+            weight = density.pair_weight(coulomb, exchange)
+            by_auxiliary -= 2.0 * factor * np.einsum("xpq,pq->xp", two, weight)
+        gradient += _sum_by_atom(mol, by_function) + _sum_by_atom(auxmol, by_auxiliary)
+    return gradient
 
 
 def _three_centre(
@@ -154,11 +164,15 @@ def _three_centre(
     coulomb: float,
     exchange: float,
     densities: Sequence[_FittedDensity],
-) -> list[tuple[np.ndarray, np.ndarray]]:
+    factors: Sequence[float],
+) -> tuple[np.ndarray, np.ndarray]:
     """Gradient (3, nao) and (3, naux), by function, of sum_P,mn (P|mn) (coulomb d_P D_mn - exchange/2 (X Y_P
-    X^T)_mn) for each density."""
+    X^T)_mn), factor times that of each density, summed."""
     nao, location = mol.nao, auxmol.ao_loc
-    sums = [(np.zeros((3, nao)), np.zeros((3, auxmol.nao))) for _ in densities]
+    by_function, by_auxiliary = np.zeros((3, nao)), np.zeros((3, auxmol.nao))
+    fitted = np.array([factor * d.coulomb for d, factor in zip(densities, factors, strict=True)])
+    flat = np.array([d.dm.ravel() for d in densities])
+    occupied = np.hstack([factor * d.occupied for d, factor in zip(densities, factors, strict=True)]).T
     block = max(1, int(BLOCK_DOUBLES / (4 * nao * nao)))
     first = 0
     while first < auxmol.nbas:
@@ -167,16 +181,16 @@ def _three_centre(
             last += 1
         p = slice(location[first], location[last])
         integrals = derivative((0, mol.nbas, 0, mol.nbas, first, last)).transpose(0, 3, 2, 1)
-        for density, (by_function, by_auxiliary) in zip(densities, sums, strict=True):
-            pair = coulomb * density.coulomb[p, None, None] * density.dm
-            if density.exchange is not None and exchange:
-                pair -= 0.5 * exchange * (density.occupied @ density.exchange[p]) @ density.occupied.T
-            for x in range(3):
-                product = np.einsum("pnm,pnm->pm", integrals[x], pair)
-                by_function[x] -= 2.0 * product.sum(axis=0)
-                by_auxiliary[x, p] += 2.0 * product.sum(axis=1)
+        pair = (fitted[:, p].T @ flat).reshape(-1, nao, nao) * coulomb
+        if exchange:
+            halves = [d.occupied @ d.exchange[p] for d in densities if d.exchange is not None]
+            pair -= (0.5 * exchange) * (np.concatenate(halves, axis=2) @ occupied)
+        for x in range(3):
+            product = np.einsum("pnm,pnm->pm", integrals[x], pair)
+            by_function[x] -= 2.0 * product.sum(axis=0)
+            by_auxiliary[x, p] += 2.0 * product.sum(axis=1)
         first = last
-    return sums
+    return by_function, by_auxiliary
 
 
 def _with_range(

@@ -53,9 +53,11 @@ def labelled() -> dict:
 
 
 def test_clusters_are_distinct_and_their_molecules_whole_neighbours(frame: Frame) -> None:
-    clusters = cut_clusters(frame, 12, "box", seed=1)
+    clusters = cut_clusters([frame], 12, "box", seed=1)
     assert [len(c.species) for c in clusters[:5]] == [2, 3, 4, 5, 6]
-    assert [c.source for c in clusters] == [f"box#{k}" for k in range(12)]
+    for cluster in clusters:
+        centre = int(cluster.source.removeprefix("box#"))
+        np.testing.assert_array_equal(cluster.xyz[0], frame.xyz[centre])
     assert any(s.name == "Li+" for c in clusters for s in c.species[:1])
     shapes = {tuple(np.round(np.sort(np.concatenate([x.mean(0) for x in c.xyz])), 6)) for c in clusters}
     assert len(shapes) == 12
@@ -76,15 +78,24 @@ def test_neighbours_are_the_images_in_shortest_contact(frame: Frame) -> None:
 
 
 def test_the_same_seed_cuts_the_same_clusters(frame: Frame) -> None:
-    first, second, other = (cut_clusters(frame, 8, "box", seed) for seed in (1, 1, 2))
+    first, second, other = (cut_clusters([frame], 8, "box", seed) for seed in (1, 1, 2))
     keys = [
         [cluster_job_of(c, PHYFF_2026A, True).spec for c in clusters] for clusters in (first, second, other)
     ]
     assert keys[0] == keys[1] != keys[2]
 
 
+def test_clusters_around_one_species_come_from_every_frame_and_keep_its_source(frame: Frame) -> None:
+    later = Frame(frame.species, tuple(xyz + 0.01 * k for k, xyz in enumerate(frame.xyz)), frame.vectors)
+    clusters = cut_clusters([frame, later], 9, "box", seed=1, sizes=(3,), around=["Li+"])
+    assert len(clusters) == 2
+    assert {c.source for c in clusters} == {"box#26"}
+    assert all(c.species[0].name == "Li+" for c in clusters)
+    assert np.abs(clusters[0].xyz[0] - clusters[1].xyz[0]).max() > 0.1
+
+
 def test_a_scaled_cluster_keeps_its_molecules_rigid_and_its_source(frame: Frame) -> None:
-    cluster = cut_clusters(frame, 5, "box", seed=1)[4]
+    cluster = cut_clusters([frame], 5, "box", seed=1)[4]
     closer = cluster.scaled(0.9)
     assert closer.source == cluster.source
     for before, after in zip(cluster.xyz, closer.xyz, strict=True):
