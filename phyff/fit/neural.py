@@ -25,19 +25,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from phyff.errors import FitError
-from phyff.fit.short_range import CATION_EASE, IN_LIQUIDS, SOFT_ENERGY, is_held_out, pair_title
+from phyff.fit.short_range import CATION_EASE, IN_LIQUIDS, is_held_out, pair_title
 from phyff.fit.training import load_dimers
 from phyff.model.cluster import Cluster, interaction_energy
 from phyff.model.neural import (
     CUTOFF,
     Architecture,
     AtomKinds,
-    NeighbourSums,
     NeuralTerm,
-    atomic_energies,
     initial_weights,
-    member_forces,
-    neighbour_sums,
+    neighbour_energies,
+    pair_functions,
     predict,
 )
 from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
@@ -45,18 +43,24 @@ from phyff.qm import clusters
 from phyff.qm.store import read_record
 from phyff.species.parameters import SpeciesParameters
 
-VALIDATION = (9, 4)
-"""Of the sources that are not held out, number 4 of every nine stops the training."""
+VALIDATION_SHARE = 6
+"""Of the sources that are not held out one in so many, by a hash, stops the training. Not by their numbers:
+equal numbers mean like approaches, and a fit that has never seen one says little about the others."""
 FLOOR = 0.5
 """kJ/mol; energy errors are weighed against this, CATION_EASE times as much with a bare cation, times the
-square root of the number of neighbours, plus RELATIVE of the energy."""
+square root of the number of neighbours, plus RELATIVE of the energy and OF_EXCHANGE of its exchange."""
 RELATIVE = 0.01
+OF_EXCHANGE = 0.05
+"""So that contacts of high energy, where no form fits all, count less and less."""
 FORCE_FLOOR, FORCE_RELATIVE = 20.0, 0.05
 """kJ/mol/nm and share: force errors are weighed against these."""
 ROBUST = 3.0
 """Weighted errors above it count linearly (Huber)."""
 TINY = 1e-12
 """(kJ/mol/nm)^2; keeps the length of a force error differentiable."""
+PAD = -1
+PRECISION = torch.float32
+"""Of a training; residuals are known to 0.01 kJ/mol."""
 SPLITS = ("train", "validation", "test")
 ALL = "all"
 NEURAL_FILE = "neural.safetensors"
@@ -85,7 +89,8 @@ class Label:
 
 @dataclass(frozen=True)
 class Sample:
-    """A label beside the physics: its energy, and its forces without dispersion where they are labelled.
+    """A label beside the physics: its energy, its exchange, and its forces without dispersion where they are
+    labelled.
 
     Only net forces and torques of molecules are compared. The rest of an interaction force bends and
     stretches molecules, mostly because their own charges and polarizabilities change with their shape, which
@@ -94,6 +99,7 @@ class Sample:
 
     label: Label
     physics: float
+    exchange: float
     physics_forces: np.ndarray | None
 
     @property
@@ -255,14 +261,14 @@ def errors_by_class(
     if not samples:
         return {}
     data = Data.of(samples, tensors, term.architecture.variant, baseline)
-    energies = data.energies(term).detach()
+    energies, forces = data.predict(term)
     errors = {
         "physics": np.array([s.residual for s in samples]),
         "hybrid": (data.targets - energies.mean(0)).numpy(),
     }
     weights, attractive = data.weights.numpy(), np.array([s.label.total < 0.0 for s in samples])
     spread = energies.std(0, correction=0).numpy()
-    forces = data.rigid_forces(term).detach().mean(0)
+    forces = forces.mean(0)
     rows = {}
     for name, own in sorted(_classes(samples).items()):
         mask = np.zeros(len(samples), dtype=bool)
@@ -364,11 +370,11 @@ def label_of(
 
 
 def split_of(source: str) -> str:
-    """ "train", "validation" or "test", by the number of a scan or cluster source."""
+    """ "train", "validation" or "test", by the name of a scan or cluster source."""
     if is_held_out(source):
         return "test"
-    period, kept = VALIDATION
-    return "validation" if int(source.rsplit("#", 1)[1]) % period == kept else "train"
+    number = int.from_bytes(hashlib.sha256(source.encode()).digest()[:8], "big")
+    return "train" if number % VALIDATION_SHARE else "validation"
 
 
 def with_physics(labels: Sequence[Label], tensors: Mapping[str, SpeciesTensors]) -> list[Sample]:
@@ -382,7 +388,7 @@ def with_physics(labels: Sequence[Label], tensors: Mapping[str, SpeciesTensors])
         if label.forces is not None:
             (gradient,) = torch.autograd.grad(parts["total"] - parts["dispersion"], cluster.atoms)
             forces = -gradient.numpy()
-        found.append(Sample(label, parts["total"].item(), forces))
+        found.append(Sample(label, parts["total"].item(), parts["exchange"].item(), forces))
     return found
 
 
@@ -418,13 +424,15 @@ def cluster_of(label: Label, tensors: Mapping[str, SpeciesTensors]) -> Cluster:
 
 @dataclass(frozen=True)
 class Data:
-    """Samples as the training sees them: S samples, A atoms, P pairs, all in one list each.
+    """Samples as the training sees them: S samples and A atoms, all in one list each.
 
     Attributes:
         kinds, kind: of all species, and (A,) of every atom. owner: (A,) sample of each atom.
         molecule: (A,) number of each atom's molecule; motions: (A, 3, 6), see rigid_motions.
-        sums: what the atoms see. targets, weights: (S,).
-        pairs, vectors, pair_owner: (2, P), (P, 3), (P,) of the samples with forces only.
+        neighbour, vectors: (A, N) atoms within the cut-off and (A, N, 3) the way to them; lists that are
+            shorter end with PAD and vectors as long as the cut-off, where nothing is seen.
+        functions: (A, N, F) pair_functions of the vectors.
+        targets, weights: (S,). labelled: (S,) whether a sample has forces.
         forces, force_weights: (A, 3) of rigid molecules and (A,), zero weight where there are none.
         source: (S,) number of the source a sample comes from.
     """
@@ -434,11 +442,12 @@ class Data:
     owner: Tensor
     molecule: Tensor
     motions: Tensor
-    sums: NeighbourSums
+    neighbour: Tensor
+    vectors: Tensor
+    functions: Tensor
     targets: Tensor
     weights: Tensor
-    pairs: Tensor
-    vectors: Tensor
+    labelled: Tensor
     forces: Tensor
     force_weights: Tensor
     source: np.ndarray
@@ -461,17 +470,8 @@ class Data:
         kind_of = dict(zip(sorted(tensors), numbers, strict=True))
         found = [cluster_of(s.label, tensors) for s in samples]
         sizes = [len(c.atoms) for c in found]
-        starts = np.cumsum([0, *sizes[:-1]])
-        pairs, vectors, labelled = [], [], []
-        for sample, cluster, start in zip(samples, found, starts, strict=True):
-            own = cluster.atom_pairs()
-            gap = cluster.atoms[own[1]] - cluster.atoms[own[0]]
-            near = gap.norm(dim=1) < CUTOFF
-            pairs.append(own[:, near] + int(start))
-            vectors.append(gap[near])
-            labelled.append(torch.full((int(near.sum()),), sample.label.forces is not None))
         kind = torch.cat([kind_of[n] for s in samples for n in s.label.names])
-        all_pairs, all_vectors, with_forces = torch.cat(pairs, 1), torch.cat(vectors), torch.cat(labelled)
+        neighbour, vectors = _neighbour_lists(found)
         forces = [_force_target(s, n, baseline) for s, n in zip(samples, sizes, strict=True)]
         sources = {name: k for k, name in enumerate(sorted({s.label.source for s in samples}))}
         return cls(
@@ -480,13 +480,14 @@ class Data:
             owner=torch.repeat_interleave(torch.tensor(sizes)),
             molecule=torch.repeat_interleave(torch.tensor([len(x) for s in samples for x in s.label.xyz])),
             motions=torch.tensor(np.concatenate([rigid_motions(x) for s in samples for x in s.label.xyz])),
-            sums=neighbour_sums(variant, kinds, kind, all_pairs, all_vectors),
+            neighbour=neighbour,
+            vectors=vectors,
+            functions=pair_functions(variant, kinds, kind[:, None], kind[neighbour], vectors),
             targets=torch.tensor(
                 [s.residual if baseline else s.label.total for s in samples], dtype=torch.float64
             ),
-            weights=torch.tensor([energy_weight(s.label, tensors) for s in samples], dtype=torch.float64),
-            pairs=all_pairs[:, with_forces],
-            vectors=all_vectors[with_forces],
+            weights=torch.tensor([energy_weight(s, tensors) for s in samples], dtype=torch.float64),
+            labelled=torch.tensor([s.label.forces is not None for s in samples]),
             forces=torch.cat([target for target, _ in forces]),
             force_weights=torch.cat([weight for _, weight in forces]),
             source=np.array([sources[s.label.source] for s in samples]),
@@ -498,51 +499,98 @@ class Data:
         atoms = chosen[self.owner]
         number = torch.cumsum(chosen, 0) - 1
         place = torch.cumsum(atoms, 0) - 1
-        kept = atoms[self.pairs[0]]
-        moments = (self.sums.radial, self.sums.vectors, self.sums.tensors)
+        neighbour = self.neighbour[atoms]
+        real = neighbour != PAD
+        longest = int(real.sum(1).max()) if len(real) else 0
+        neighbour = torch.where(real, place[neighbour], PAD)[:, :longest]
         return replace(
             self,
             kind=self.kind[atoms],
             owner=number[self.owner[atoms]],
             molecule=torch.unique(self.molecule[atoms], return_inverse=True)[1],
             motions=self.motions[atoms],
-            sums=NeighbourSums(*(None if m is None else m[atoms] for m in moments)),  # type: ignore[arg-type]
+            neighbour=neighbour,
+            vectors=self.vectors[atoms, :longest],
+            functions=self.functions[atoms, :longest],
             targets=self.targets[chosen],
             weights=self.weights[chosen],
-            pairs=place[self.pairs[:, kept]],
-            vectors=self.vectors[kept],
+            labelled=self.labelled[chosen],
             forces=self.forces[atoms],
             force_weights=self.force_weights[atoms],
             source=self.source[chosen.numpy()],
         )
 
+    def to(self, precision: torch.dtype) -> Data:
+        """The same in another precision."""
+        floats: dict[str, Any] = {
+            name: value.to(precision)
+            for name, value in vars(self).items()
+            if isinstance(value, Tensor) and value.is_floating_point()
+        }
+        return replace(self, kinds=self.kinds.to(precision), **floats)
+
     def energies(self, term: NeuralTerm) -> Tensor:
         """(members, S) kJ/mol."""
-        atomic = atomic_energies(term, self.kinds, self.kind, self.sums)
+        return self._of_samples(
+            neighbour_energies(term, self.kinds, self.kind, self.neighbour, self.functions)
+        )
+
+    def energies_and_forces(self, term: NeuralTerm, create_graph: bool = False) -> tuple[Tensor, Tensor]:
+        """(members, S) kJ/mol, and (members, A, 3) kJ/mol/nm of what moves molecules as wholes, see
+        rigid_part."""
+        members = term.architecture.members
+        vectors = self.vectors.expand(members, -1, -1, -1).clone().requires_grad_(True)
+        functions = pair_functions(
+            self.variant, self.kinds, self.kind[:, None], self.kind[self.neighbour], vectors
+        )
+        atomic = neighbour_energies(term, self.kinds, self.kind, self.neighbour, functions)
+        (slopes,) = torch.autograd.grad(atomic.sum(), vectors, create_graph=create_graph)
+        forces = slopes.sum(2).index_add(1, self.neighbour.clamp(min=0).flatten(), -slopes.flatten(1, 2))
+        shares = torch.einsum("max,axk->mak", forces, self.motions)
+        of_molecules = shares.new_zeros((members, int(self.molecule.max()) + 1, 6))
+        of_molecules = of_molecules.index_add(1, self.molecule, shares)
+        rigid = torch.einsum("axk,mak->max", self.motions, of_molecules[:, self.molecule])
+        return self._of_samples(atomic), rigid
+
+    def predict(self, term: NeuralTerm) -> tuple[Tensor, Tensor]:
+        """The same without gradients; forces of samples that have labelled ones, zero elsewhere."""
+        energies, forces = (
+            self.energies(term).detach(),
+            self.forces.new_zeros((term.architecture.members, *self.forces.shape)),
+        )
+        if self.labelled.any():
+            forces[:, self.labelled[self.owner]] = (
+                self.part(self.labelled).energies_and_forces(term)[1].detach()
+            )
+        return energies, forces
+
+    def _of_samples(self, atomic: Tensor) -> Tensor:
         return atomic.new_zeros((len(atomic), len(self.targets))).index_add(1, self.owner, atomic)
 
-    def network_forces(self, term: NeuralTerm, create_graph: bool = False) -> Tensor:
-        """(members, A, 3) kJ/mol/nm on the atoms of the samples with forces; zero elsewhere."""
-        vectors = self.vectors.detach().requires_grad_(True)
-        sums = neighbour_sums(self.variant, self.kinds, self.kind, self.pairs, vectors)
-        energies = atomic_energies(term, self.kinds, self.kind, sums).sum(1)
-        return member_forces(energies, self.pairs, vectors, len(self.kind), create_graph)
 
-    def rigid_forces(self, term: NeuralTerm, create_graph: bool = False) -> Tensor:
-        """(members, A, 3) the part of them that moves molecules as wholes, see rigid_part."""
-        forces = self.network_forces(term, create_graph)
-        shares = torch.einsum("max,axk->mak", forces, self.motions)
-        of_molecules = shares.new_zeros((len(shares), int(self.molecule.max()) + 1, 6))
-        of_molecules = of_molecules.index_add(1, self.molecule, shares)
-        return torch.einsum("axk,mak->max", self.motions, of_molecules[:, self.molecule])
+def _neighbour_lists(found: Sequence[Cluster]) -> tuple[Tensor, Tensor]:
+    """(A, N) and (A, N, 3), see Data, of clusters in one list."""
+    rows, start = [], 0
+    for cluster in found:
+        gaps = cluster.atoms[None] - cluster.atoms[:, None]
+        near = (gaps.norm(dim=2) < CUTOFF) & (cluster.molecule[:, None] != cluster.molecule[None])
+        rows += [(torch.nonzero(own)[:, 0] + start, gap[own]) for own, gap in zip(near, gaps, strict=True)]
+        start += len(cluster.atoms)
+    longest = max(len(numbers) for numbers, _ in rows)
+    neighbour = torch.full((start, longest), PAD)
+    vectors = torch.zeros((start, longest, 3), dtype=torch.float64)
+    vectors[..., 0] = CUTOFF
+    for k, (numbers, gaps) in enumerate(rows):
+        neighbour[k, : len(numbers)], vectors[k, : len(numbers)] = numbers, gaps
+    return neighbour, vectors
 
 
-def energy_weight(label: Label, tensors: Mapping[str, SpeciesTensors]) -> float:
-    """One over the error that is tolerated; contacts of high energy count less and less."""
-    bare = any(len(tensors[n].elements) == 1 and float(tensors[n].charges.sum()) > 0 for n in label.names)
-    floor = FLOOR * (CATION_EASE if bare else 1.0) * (len(label.names) - 1) ** 0.5
-    soften = SOFT_ENERGY / max(SOFT_ENERGY, label.total)
-    return soften / (floor + RELATIVE * abs(label.total))
+def energy_weight(sample: Sample, tensors: Mapping[str, SpeciesTensors]) -> float:
+    """One over the error that is tolerated."""
+    names, total = sample.label.names, sample.label.total
+    bare = any(len(tensors[n].elements) == 1 and float(tensors[n].charges.sum()) > 0 for n in names)
+    floor = FLOOR * (CATION_EASE if bare else 1.0) * (len(names) - 1) ** 0.5
+    return 1.0 / (floor + RELATIVE * abs(total) + OF_EXCHANGE * sample.exchange)
 
 
 def _force_target(sample: Sample, size: int, baseline: bool) -> tuple[Tensor, Tensor]:
@@ -551,8 +599,7 @@ def _force_target(sample: Sample, size: int, baseline: bool) -> tuple[Tensor, Te
         return torch.zeros((size, 3), dtype=torch.float64), torch.zeros(size, dtype=torch.float64)
     label = rigid_part(sample.label.forces, sample.label)
     physics = rigid_part(sample.physics_forces, sample.label)
-    soften = SOFT_ENERGY / max(SOFT_ENERGY, sample.label.total)
-    weight = soften / (FORCE_FLOOR + FORCE_RELATIVE * np.linalg.norm(label, axis=1))
+    weight = 1.0 / (FORCE_FLOOR + FORCE_RELATIVE * np.linalg.norm(label, axis=1))
     return torch.tensor(label - physics if baseline else label), torch.tensor(weight)
 
 
@@ -567,13 +614,15 @@ def train_committee(
     """Each member's weights at its lowest validation loss. A `checkpoint` of the same data and settings is
     taken up where it stopped, and removed in the end.
     """
+    train, validation = train.to(PRECISION), validation.to(PRECISION)
     weights = {
-        name: w.requires_grad_(True) for name, w in initial_weights(architecture, schedule.seed).items()
+        name: w.to(PRECISION).requires_grad_(True)
+        for name, w in initial_weights(architecture, schedule.seed).items()
     }
     state = _State.fresh(weights, schedule, _fingerprint(train, validation, architecture, schedule))
     if checkpoint is not None and checkpoint.is_file():
         state.resume(checkpoint)
-    bootstrap = _bootstrap(train.source, architecture.members, schedule.seed)
+    bootstrap = _bootstrap(train.source, architecture.members, schedule.seed).to(PRECISION)
     while state.epoch < schedule.epochs and state.epoch - state.best_epoch < schedule.patience:
         for group in state.optimizer.param_groups:
             group["lr"] = schedule.rate * 0.1 ** (state.epoch / schedule.epochs)
@@ -598,7 +647,7 @@ def train_committee(
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
     metadata = {"schedule": asdict(schedule), "epochs": state.epoch, "validation_loss": state.lowest.tolist()}
-    return NeuralTerm(architecture, state.best, metadata)
+    return NeuralTerm(architecture, state.best, metadata).to(torch.float64)
 
 
 def _loss(
@@ -610,15 +659,22 @@ def _loss(
 ) -> Tensor:
     """(members,) robust mean square of the weighted errors; counts (members, S): weights of the bootstrap."""
     if counts is None:
-        counts = torch.ones((term.architecture.members, len(data.targets)), dtype=torch.float64)
-    errors = _robust((data.energies(term) - data.targets) * data.weights)
-    loss = (counts * errors).sum(1) / counts.sum(1).clamp(min=1.0)
-    if data.force_weights.any():
-        of_atoms = counts[:, data.owner] * (data.force_weights > 0)
-        misses = data.rigid_forces(term, create_graph) - data.forces
-        squares = _robust(torch.sqrt((misses**2).sum(-1) + TINY) * data.force_weights)
-        loss = loss + schedule.force_weight * (of_atoms * squares).sum(1) / of_atoms.sum(1).clamp(min=1.0)
-    return loss
+        counts = data.weights.new_ones((term.architecture.members, len(data.targets)))
+    summed, of_forces = counts.new_zeros(len(counts)), counts.new_zeros(len(counts))
+    for with_forces in (False, True):
+        own = data.labelled == with_forces
+        if not own.any():
+            continue
+        part, counted = data.part(own), counts[:, own]
+        if with_forces:
+            energies, forces = part.energies_and_forces(term, create_graph)
+            of_atoms = counted[:, part.owner] * (part.force_weights > 0)
+            misses = torch.sqrt(((forces - part.forces) ** 2).sum(-1) + TINY) * part.force_weights
+            of_forces = (of_atoms * _robust(misses)).sum(1) / of_atoms.sum(1).clamp(min=1.0)
+        else:
+            energies = part.energies(term)
+        summed = summed + (counted * _robust((energies - part.targets) * part.weights)).sum(1)
+    return summed / counts.sum(1).clamp(min=1.0) + schedule.force_weight * of_forces
 
 
 def _robust(error: Tensor) -> Tensor:
@@ -654,7 +710,7 @@ class _State:
         optimizer = torch.optim.AdamW(list(weights.values()), lr=schedule.rate, weight_decay=schedule.decay)
         members = len(next(iter(weights.values())))
         best = {name: w.detach().clone() for name, w in weights.items()}
-        lowest = torch.full((members,), torch.inf, dtype=torch.float64)
+        lowest = torch.full((members,), torch.inf, dtype=PRECISION)
         return cls(weights, optimizer, best, lowest, 0, 0, fingerprint)
 
     def keep_best(self, losses: Tensor) -> None:
@@ -705,6 +761,6 @@ class _State:
 def _fingerprint(train: Data, validation: Data, architecture: Architecture, schedule: Schedule) -> str:
     digest = hashlib.sha256(json.dumps([asdict(architecture), asdict(schedule)], sort_keys=True).encode())
     for data in (train, validation):
-        for tensor in (data.targets, data.forces, data.sums.radial):
+        for tensor in (data.targets, data.forces, data.functions):
             digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]

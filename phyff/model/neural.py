@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -284,24 +285,32 @@ def neighbour_sums(
     `vectors` and the atoms' kinds (A,)."""
     n, n_kinds = len(kind), len(kinds.exponents)
     first, second = pairs
-    r = torch.linalg.vector_norm(vectors, dim=1)
-    weight = (cutoff_function(r) * wall_factor(r, kinds, kind[first], kind[second]))[:, None]
-    seen_by_first = seen_by_second = weight * _gaussians(r, RADIAL, RADIAL_WIDTH)
-    if variant == "angular":
-        angular = (weight * _gaussians(r, ANGULAR, ANGULAR_WIDTH))[:, :, None]
-        direction = vectors / r[:, None]
-        odd = (angular * direction[:, None]).flatten(1)
-        even = (angular * _quadrupole(direction)[:, None]).flatten(1)
-        seen_by_first = torch.cat([seen_by_second, odd, even], 1)
-        seen_by_second = torch.cat([seen_by_second, -odd, even], 1)
-    total = torch.zeros((n * n_kinds, seen_by_first.shape[1]), dtype=r.dtype)
+    seen_by_first = pair_functions(variant, kinds, kind[first], kind[second], vectors)
+    sizes = (len(RADIAL), 3 * len(ANGULAR), 5 * len(ANGULAR))
+    reverse = torch.ones(seen_by_first.shape[1], dtype=vectors.dtype)
+    reverse[sizes[0] : sizes[0] + sizes[1]] = -1.0
+    total = torch.zeros((n * n_kinds, seen_by_first.shape[1]), dtype=vectors.dtype)
     total = total.index_add(0, first * n_kinds + kind[second], seen_by_first)
-    total = total.index_add(0, second * n_kinds + kind[first], seen_by_second).view(n, n_kinds, -1)
+    total = total.index_add(0, second * n_kinds + kind[first], seen_by_first * reverse)
+    total = total.view(n, n_kinds, -1)
     if variant != "angular":
         return NeighbourSums(total)
-    sizes, shape = [len(RADIAL), 3 * len(ANGULAR), 5 * len(ANGULAR)], (n, n_kinds, len(ANGULAR), -1)
     radial, dipolar, quadrupolar = total.split(sizes, dim=-1)
+    shape = (n, n_kinds, len(ANGULAR), -1)
     return NeighbourSums(radial, dipolar.reshape(shape), quadrupolar.reshape(shape))
+
+
+def pair_functions(variant: str, kinds: AtomKinds, first: Tensor, second: Tensor, vectors: Tensor) -> Tensor:
+    """(..., F) what atoms of kinds `first` see of neighbours of kinds `second` (...) at r_j - r_i (..., 3):
+    radial functions, then for the variant "angular" those of the l = 1 and l = 2 moments."""
+    r = torch.linalg.vector_norm(vectors, dim=-1)
+    columns = [_gaussians(r, RADIAL, RADIAL_WIDTH)]
+    if variant == "angular":
+        angular = _gaussians(r, ANGULAR, ANGULAR_WIDTH)[..., None]
+        direction = vectors / r[..., None]
+        columns += [(angular * y[..., None, :]).flatten(-2) for y in (direction, _quadrupole(direction))]
+    weight = cutoff_function(r) * wall_factor(r, kinds, first, second)
+    return torch.cat(columns, dim=-1) * weight[..., None]
 
 
 def cutoff_function(r: Tensor) -> Tensor:
@@ -316,36 +325,69 @@ def wall_factor(r: Tensor, kinds: AtomKinds, first: Tensor, second: Tensor) -> T
 
 
 def _gaussians(r: Tensor, centres: Sequence[float], width: float) -> Tensor:
-    """(P, K) exp(-((r - c)/w)^2), the square expanded about the middle: one product for all centres."""
+    """(..., K) exp(-((r - c)/w)^2), the square expanded about the middle: one product for all centres."""
     middle = sum(centres) / len(centres)
     x, c = r - middle, torch.tensor(centres, dtype=r.dtype) - middle
-    powers = torch.stack([x * x, x, torch.ones_like(x)], dim=1)
+    powers = torch.stack([x * x, x, torch.ones_like(x)], dim=-1)
     return torch.exp(powers @ (torch.stack([-torch.ones_like(c), 2.0 * c, -c * c]) / width**2))
 
 
 def _quadrupole(direction: Tensor) -> Tensor:
-    """(P, 5) components whose products sum to (cos^2 - 1/3)/2 of the angle between two directions."""
-    x, y, z = direction.unbind(1)
-    return torch.stack([x * y, y * z, x * z, (x * x - y * y) / 2.0, (3.0 * z * z - 1.0) / 12.0**0.5], dim=1)
+    """(..., 5) components whose products sum to (cos^2 - 1/3)/2 of the angle between two directions."""
+    x, y, z = direction.unbind(-1)
+    return torch.stack([x * y, y * z, x * z, (x * x - y * y) / 2.0, (3.0 * z * z - 1.0) / 12.0**0.5], dim=-1)
 
 
 def atomic_energies(term: NeuralTerm, kinds: AtomKinds, kind: Tensor, sums: NeighbourSums) -> Tensor:
     """(members, A) share of each atom."""
-    weights, shape, known = term.weights, term.architecture, KindWeights.of(term, kinds)
+    known = KindWeights.of(term, kinds)
     for_every_kind = known.strengths.flatten(2) @ sums.radial.flatten(1).T  # (M, T, A)
-    energy = 0.5 * shape.saturation * for_every_kind[:, kind, torch.arange(len(kind))]
-    if known.gate is None or known.own is None:
-        return energy
-    gate = known.gate[:, kind]
-    features = [(_mixed(sums.radial, known.embedding) * gate[:, :, None]).flatten(2)]
-    for moment in (sums.vectors, sums.tensors):
-        if moment is not None:
-            mixed = _mixed(moment.flatten(2), known.embedding).unflatten(2, moment.shape[2:])
-            features.append((torch.sqrt(1.0 + (mixed**2).sum(3)) - 1.0).flatten(2))
+    pair = 0.5 * term.architecture.saturation * for_every_kind[:, kind, torch.arange(len(kind))]
+    if known.gate is None:
+        return pair
+    radial, *moments = (
+        _mixed(m.flatten(2), known.embedding).unflatten(2, m.shape[2:])
+        for m in (sums.radial, sums.vectors, sums.tensors)
+        if m is not None
+    )
+    return pair + _network_energies(term, known, kind, radial, moments)
+
+
+def neighbour_energies(
+    term: NeuralTerm, kinds: AtomKinds, kind: Tensor, neighbour: Tensor, functions: Tensor
+) -> Tensor:
+    """(members, A) the same, from lists of the neighbours of each atom.
+
+    For many kinds of atoms of which each cluster has a few, as in a training; `atomic_energies` is for many
+    atoms of a few kinds. neighbour: (A, N) numbers of atoms; functions: (A, N, F) of pair_functions, or of
+    each member (members, A, N, F), zero where a list is shorter.
+    """
+    known, n_radial, n_angular = KindWeights.of(term, kinds), len(RADIAL), len(ANGULAR)
+    other = kind[neighbour]
+    strengths = known.strengths[:, kind[:, None], other]  # (M, A, N, K)
+    pair = 0.5 * term.architecture.saturation * (strengths * functions[..., :n_radial]).sum((2, 3))
+    if known.gate is None:
+        return pair
+    mixed = functions.transpose(-1, -2) @ known.embedding[:, other]  # (M, A, F, C)
+    moments = []
+    if term.architecture.variant == "angular":
+        ends = (n_radial, n_radial + 3 * n_angular, mixed.shape[2])
+        moments = [mixed[:, :, a:b].unflatten(2, (n_angular, -1)) for a, b in pairwise(ends)]
+    return pair + _network_energies(term, known, kind, mixed[:, :, :n_radial], moments)
+
+
+def _network_energies(
+    term: NeuralTerm, known: KindWeights, kind: Tensor, radial: Tensor, moments: Sequence[Tensor]
+) -> Tensor:
+    """(members, A) from sums over neighbours weighted by their embedding: radial (members, A, K, C), moments
+    (members, A, L, 3 or 5, C)."""
+    assert known.gate is not None and known.own is not None
+    features = [(radial * known.gate[:, kind][:, :, None]).flatten(2)]
+    features += [(torch.sqrt(1.0 + (moment**2).sum(3)) - 1.0).flatten(2) for moment in moments]
     own = known.own[:, kind]
-    x = torch.cat(features, dim=2) @ weights["network.in"]
-    difference = network(weights, x + own) - network(weights, own)  # equal shapes: exactly zero for x = 0
-    return energy + shape.saturation * torch.tanh(difference)
+    x = torch.cat(features, dim=2) @ term.weights["network.in"]
+    difference = network(term.weights, x + own) - network(term.weights, own)  # exactly zero for x = 0
+    return term.architecture.saturation * torch.tanh(difference)
 
 
 @dataclass(frozen=True)
