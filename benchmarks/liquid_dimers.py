@@ -1,10 +1,11 @@
 """The model against quantum chemistry for neighbours in a liquid: dimers cut from a run and decomposed.
 
     python benchmarks/liquid_dimers.py                   what the records say of the library
-    python benchmarks/liquid_dimers.py RUN_DIR [NUMBER]  first add NUMBER (default 14) dimers of that run
+    python benchmarks/liquid_dimers.py RUN_DIR [NUMBER [SPECIES]]
+                                       first add NUMBER (default 14) dimers of that run, all with SPECIES
 
 They are part of the fit (molecules/records/liquid_dimer); a trial fit leaves every third out, as of the
-scans. About half a minute of one core each.
+scans. About half a minute of one core each, with a bare cation a few seconds.
 """
 
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from phyff.fit.training import LIQUID_DIMER
-from phyff.labelling import frame_of_run
+from phyff.labelling import frames_of_run
 from phyff.qm.clusters import placed
 from phyff.qm.dimers import decomposition_key, eda_job
 from phyff.qm.executor import Job, run_jobs
@@ -31,24 +32,27 @@ def main() -> None:
     store = RecordStore(LIBRARY / "records")
     if len(sys.argv) > 1:
         number = int(sys.argv[2]) if len(sys.argv) > 2 else 14
-        run_jobs(_jobs(Path(sys.argv[1]), number), store, workers=2, label="dimers of a liquid")
+        jobs = _jobs(Path(sys.argv[1]), number, sys.argv[3] if len(sys.argv) > 3 else None)
+        run_jobs(jobs, store, workers=2, label="dimers of a liquid")
     _report(Library.load(LIBRARY))
 
 
-def _jobs(run_dir: Path, number: int) -> list[Job]:
-    """Decomposition jobs of dimers picked at random among neighbours at the end of the density stage."""
-    frame = frame_of_run(run_dir)
+def _jobs(run_dir: Path, number: int, one: str | None) -> list[Job]:
+    """Decomposition jobs of dimers picked at random among neighbours, those with a species or all, in the
+    frames of a run."""
     pairs = [
-        (first, second, near)
+        (frame, first, second, near)
+        for frame in frames_of_run(run_dir)
         for first in range(len(frame.species))
         for gap, second, near in sorted(frame.nearest(first), key=lambda found: found[1])
         if second > first and gap < CONTACT_NM
+        if one is None or one in (frame.species[first].name, frame.species[second].name)
     ]
     chosen = np.random.default_rng(SEED).permutation(len(pairs))[:number]
     level = decomposition_key(PHYFF_2026A)
     jobs = []
     for k in chosen:
-        first, second, near = pairs[k]
+        frame, first, second, near = pairs[k]
         a, b = frame.species[first], frame.species[second]
         spec = {"first": placed(a, frame.xyz[first]), "second": placed(b, near), "level": level}
         jobs.append(Job(LIQUID_DIMER, spec, eda_job, f"{a.name} + {b.name} of {run_dir.name}"))

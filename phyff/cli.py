@@ -362,8 +362,12 @@ def train_neural(
         Variant, typer.Option(help="What the network sees of its neighbours; angular sees all.")
     ] = Variant.radial,
     studies: Annotated[
-        bool, typer.Option(help="Also learning curves and left-out molecules; ten more trainings.")
+        bool, typer.Option(help="Also learning curves (six more trainings) and species left out (one each).")
     ] = True,
+    leave_out: Annotated[
+        list[str] | None,
+        typer.Option(help="Only these species left out in turn.", show_default="EMC, PC, DME, FSI-"),
+    ] = None,
     summary: Annotated[
         Path | None,
         typer.Option(help="JSON file for the errors; without it they are printed.", show_default=False),
@@ -373,12 +377,13 @@ def train_neural(
 
     Stopped or killed, the same command goes on where it was.
     """
-    from phyff.fit.neural import Schedule, make_neural
+    from phyff.fit.neural import LEAVE_OUT, Schedule, make_neural
     from phyff.md.reporters import write_atomically
     from phyff.model.neural import Architecture
     from phyff.species.library import library_directory
 
-    found = make_neural(library_directory(), Architecture(variant=variant.value), Schedule(), studies, _say)
+    architecture = Architecture(variant=variant.value)
+    found = make_neural(library_directory(), architecture, Schedule(), studies, leave_out or LEAVE_OUT, _say)
     text = json.dumps(found, indent=1) + "\n"
     if summary is None:
         typer.echo(text)

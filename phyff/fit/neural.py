@@ -24,7 +24,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from phyff.errors import FitError
+from phyff.errors import FitError, InputError
 from phyff.fit.short_range import CATION_EASE, IN_LIQUIDS, is_held_out, pair_title
 from phyff.fit.training import load_dimers
 from phyff.model.cluster import Cluster, interaction_energy
@@ -67,6 +67,8 @@ NEURAL_FILE = "neural.safetensors"
 BARE_SATURATION = 400.0
 """kJ/mol; bound of the networks that have no physics to lean on."""
 LEARNING_FRACTIONS = (0.25, 0.5, 1.0)
+LEAVE_OUT = ("EMC", "PC", "DME", "FSI-")
+"""Species whose transfer is studied: one training each."""
 
 
 @dataclass(frozen=True)
@@ -133,18 +135,23 @@ def make_neural(
     architecture: Architecture,
     schedule: Schedule,
     studies: bool = True,
+    leave_out: Sequence[str] = LEAVE_OUT,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Train the neural term of the library in `folder` (molecules/) on its records, write NEURAL_FILE there,
     and return the summary: errors by split and pair, and with `studies` also the learning curve with and
-    without the physics, and the errors for molecules that were left out. Stopped, it goes on where it was.
+    without the physics, and the errors for the species `leave_out`, each left out of a training of its own.
+    Stopped, it goes on where it was.
 
     Raises:
-        FitError: there are no data. InputError: the library cannot be read.
+        FitError: there are no data. InputError: the library cannot be read, or knows no such species.
     """
     model, species = load_library(folder)
     labels = load_labels(folder / "records", species)
     used = sorted({name for label in labels for name in label.names})
+    unknown = [name for name in leave_out if name not in species]
+    if studies and unknown:
+        raise InputError(f"leave-out: {', '.join(unknown)} is not in {folder}; see 'phyff info'.")
     tensors = {name: species_tensors(species[name], model) for name in used}
     say(f"physics of {len(labels)} labels")
     samples = with_physics(labels, tensors)
@@ -191,8 +198,7 @@ def make_neural(
         summary["learning_curve"] = [
             learning_point(fraction, parts, tensors, fit) for fraction in LEARNING_FRACTIONS
         ]
-        molecules = [name for name in used if len(tensors[name].elements) > 1]
-        errors = {name: left_out(name, samples, tensors, fit) for name in molecules}
+        errors = {name: left_out(name, samples, tensors, fit) for name in leave_out if name in used}
         summary["left_out"] = {name: found for name, found in errors.items() if found is not None}
     return summary
 
@@ -588,7 +594,7 @@ def _neighbour_lists(found: Sequence[Cluster]) -> tuple[Tensor, Tensor]:
 def energy_weight(sample: Sample, tensors: Mapping[str, SpeciesTensors]) -> float:
     """One over the error that is tolerated."""
     names, total = sample.label.names, sample.label.total
-    bare = any(len(tensors[n].elements) == 1 and float(tensors[n].charges.sum()) > 0 for n in names)
+    bare = any(tensors[n].is_bare_cation for n in names)
     floor = FLOOR * (CATION_EASE if bare else 1.0) * (len(names) - 1) ** 0.5
     return 1.0 / (floor + RELATIVE * abs(total) + OF_EXCHANGE * sample.exchange)
 

@@ -91,12 +91,12 @@ def contact_energy(cluster: Cluster) -> Tensor:
     induction agrees with that of the `drude` engine's oscillators."""
     energy = torch.zeros((), dtype=torch.float64)
     for one, own_start in zip(cluster.species, cluster.offsets, strict=True):
-        if not bool(one.bare_cation.all()):
+        if not one.is_bare_cation:
             continue
         (element,) = one.elements
         exchange = one.amplitudes[COMPONENTS.index("exchange")]
         for other, start in zip(cluster.species, cluster.offsets, strict=True):
-            if element not in other.multipoles.contacts or bool(other.bare_cation.all()):
+            if element not in other.multipoles.contacts or other.is_bare_cation:
                 continue
             steep, flat = other.multipoles.contacts[element]
             xyz = cluster.atoms[start : start + len(steep)]

@@ -172,14 +172,12 @@ def predict_pairs(
     )
 
 
-def member_forces(
-    energies: Tensor, pairs: Tensor, vectors: Tensor, atoms: int, create_graph: bool = False
-) -> Tensor:
+def member_forces(energies: Tensor, pairs: Tensor, vectors: Tensor, atoms: int) -> Tensor:
     """(members, atoms, 3) kJ/mol/nm from the energies (members,) that depend on the `vectors` (P, 3) between
     pairs (2, P)."""
     rows = []
     for energy in energies:
-        (slope,) = torch.autograd.grad(energy, vectors, retain_graph=True, create_graph=create_graph)
+        (slope,) = torch.autograd.grad(energy, vectors, retain_graph=True)
         force = vectors.new_zeros((atoms, 3)).index_add(0, pairs[0], slope)
         rows.append(force.index_add(0, pairs[1], -slope))
     return torch.stack(rows)

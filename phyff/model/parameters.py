@@ -239,6 +239,11 @@ class SpeciesTensors:
     close: Tensor
     multipoles: MultipoleTensors
 
+    @property
+    def is_bare_cation(self) -> bool:
+        """Whether the species is a single atom with a positive charge."""
+        return bool(self.bare_cation.all())
+
 
 def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> SpeciesTensors:
     """The non-bonded parameters of one species under a short-range model."""

@@ -129,7 +129,7 @@ def short_range_forces(
             inside.setName(f"{label} within molecules")
             forces.append((inside, "short range"))
         slater = [name for name in names if name in COMPONENTS]
-        if slater and any(is_bare_cation(molecule) for molecule in molecules):
+        if slater and any(molecule.species.is_bare_cation for molecule in molecules):
             contacts = _cation_force(molecules, cutoff, slater)
             contacts.setName(f"{label} {WITH_CATIONS}")
             forces.append((contacts, "short range"))
@@ -297,7 +297,7 @@ def _short_range_force(
     rows: dict[int, list[float]] = {}
     atoms: list[int] = []
     for molecule in molecules:
-        here = [name for name in components if name not in COMPONENTS or not is_bare_cation(molecule)]
+        here = [name for name in components if name not in COMPONENTS or not molecule.species.is_bare_cation]
         own = _pair_parameters(molecule.species, here)
         rows.update(zip(molecule.atoms, own, strict=True))
         atoms.extend(molecule.atoms)
@@ -322,11 +322,6 @@ def _pair_parameters(species: SpeciesTensors, components: Sequence[str]) -> list
     return np.array(columns).T.tolist()
 
 
-def is_bare_cation(molecule: Placed) -> bool:
-    """Whether the molecule is a bare cation, a single atom."""
-    return bool(molecule.species.bare_cation.all())
-
-
 def _cation_force(
     molecules: Sequence[Placed], cutoff: float | None, components: Sequence[str]
 ) -> openmm.CustomNonbondedForce:
@@ -346,7 +341,7 @@ def _cation_force(
             rows[particle] = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
     for particle in range(len(rows)):
         force.addParticle(rows[particle])
-    cations = [atom for m in molecules if is_bare_cation(m) for atom in m.atoms]
+    cations = [atom for m in molecules if m.species.is_bare_cation for atom in m.atoms]
     force.addInteractionGroup(cations, [atom for m in molecules for atom in m.atoms])
     return force
 

@@ -20,7 +20,6 @@ from phyff.openmm.drude import (
     Placed,
     add_forces,
     charges_and_c6,
-    is_bare_cation,
     set_range,
     short_range_forces,
 )
@@ -77,10 +76,10 @@ def add_nonbonded_forces(
 def _contact_forces(molecules: Sequence[Placed], cutoff: float | None) -> list[openmm.CustomNonbondedForce]:
     """phyff.model.multipoles.contact_energy, a force for each element of the bare cations that are there."""
     forces = []
-    cations = [m for m in molecules if is_bare_cation(m)]
+    cations = [m for m in molecules if m.species.is_bare_cation]
     for element in sorted({m.species.elements[0] for m in cations}):
         partners = [
-            m for m in molecules if element in m.species.multipoles.contacts and not is_bare_cation(m)
+            m for m in molecules if element in m.species.multipoles.contacts and not m.species.is_bare_cation
         ]
         own = [m for m in cations if m.species.elements[0] == element]
         if not partners:

@@ -11,7 +11,7 @@ from library_species import load as load_species
 from neural_terms import untrained
 from standin_species import ALL, SHORT_RANGE
 
-from phyff.errors import FitError
+from phyff.errors import FitError, InputError
 from phyff.fit.neural import (
     Data,
     Label,
@@ -235,13 +235,17 @@ def library(samples, tmp_path: Path) -> Path:
 
 def test_one_call_makes_the_neural_term_of_a_library(library: Path) -> None:
     said: list[str] = []
-    summary = make_neural(library, SMALL, replace(SHORT, epochs=3), say=said.append)
+    summary = make_neural(
+        library, SMALL, replace(SHORT, epochs=3), leave_out=["water", "Li+"], say=said.append
+    )
     term = NeuralTerm.load(library / "neural.safetensors")
     assert term.metadata["short_range"] == SHORT_RANGE.fingerprint
     assert term.metadata["labels"] == summary["labels"] == {"train": 68, "validation": 4, "test": 36}
     assert set(summary["errors"]["test"]) == {"all", "water + water", "Li+ + water", "Cl- + water"}
     assert [row["labels"] for row in summary["learning_curve"]] == [16, 32, 68]
-    assert summary["left_out"] == {}  # water is in every label
+    assert set(summary["left_out"]) == {"Li+"}  # water is in every label
+    with pytest.raises(InputError, match="Mg"):
+        make_neural(library, SMALL, SHORT, leave_out=["Mg"])
     assert not list(library.glob("*.part"))
 
 
