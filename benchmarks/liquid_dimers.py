@@ -5,7 +5,7 @@
                                        first add NUMBER (default 14) dimers of that run, all with SPECIES
 
 They are part of the fit (molecules/records/liquid_dimer); a trial fit leaves every third out, as of the
-scans. About half a minute of one core each, with a bare cation a few seconds.
+scans. About half a minute of one core each, with a bare cation some ten seconds.
 """
 
 import sys
