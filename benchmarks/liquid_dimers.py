@@ -4,8 +4,8 @@
     python benchmarks/liquid_dimers.py RUN_DIR [NUMBER [SPECIES]]
                                        first add NUMBER (default 14) dimers of that run, all with SPECIES
 
-They are part of the fit (molecules/records/liquid_dimer); a trial fit leaves every third out, as of the
-scans. About half a minute of one core each, with a bare cation some ten seconds.
+What molecules/records/liquid_dimer holds when the library is fitted is part of the fit; a trial fit leaves
+every third out, as of the scans. About half a minute of one core each, with a bare cation ten seconds.
 """
 
 import sys
@@ -66,9 +66,9 @@ def _report(library: Library) -> None:
     for pair in library.pair_classes():
         if pair.in_liquids:
             unseen = pair.held_out
-            _print_row(pair, "the library, which has seen them", pair.library, np.full(len(unseen), True))
+            _print_row(pair, "the library", pair.library, np.full(len(unseen), True))
             if unseen.any():
-                _print_row(pair, "one that has not", pair.trial, unseen)
+                _print_row(pair, "a trial fit that has not seen them", pair.trial, unseen)
 
 
 def _print_row(pair: PairClass, fit: str, energies: np.ndarray, chosen: np.ndarray) -> None:

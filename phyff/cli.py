@@ -352,6 +352,8 @@ def label(
 
     use_cluster(parsl)
     jobs = cluster_jobs(run_dir, clusters, PHYFF_2026A, forces, smallest, largest, around or ())
+    if len(jobs) < clusters:
+        _say(f"{run_dir} holds {len(jobs)} such clusters; a longer run has more frames to cut from.")
     run_jobs(jobs, RecordStore(library_directory() / "records"), workers, "clusters")
 
 

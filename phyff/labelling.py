@@ -35,8 +35,9 @@ def cluster_jobs(
     around: Sequence[str] = (),
     seed: int = 1,
 ) -> list[Job]:
-    """Jobs that label `number` clusters, of `smallest` to `largest` molecules around species of those names
-    (none: all), cut out of the frames of a run, every third one compressed and every third one stretched.
+    """Jobs that label up to `number` clusters, as many as the frames of a run hold, of `smallest` to `largest`
+    molecules around species of those names (none: all), every third one compressed and every third one
+    stretched.
 
     Raises:
         InputError: the folder holds no run that got so far, or no species of such a name.
@@ -66,8 +67,11 @@ def frames_of_run(run_dir: Path) -> list[Frame]:
     frames = [frame_of_run(run_dir)]
     forcefield, state = ForceField.load(run_dir / "forcefield.json"), RunState.load(run_dir)
     for replica in state.nvt.get("replicas", []):
+        path = run_dir / replica["trajectory"]
+        if not path.is_file():  # the run stopped before its first frame
+            continue
         stride = max(1, round(FRAME_SPACING_PS / state.nvt["frame_ps"]))
-        with open_dcd(run_dir / replica["trajectory"]) as reader:
+        with open_dcd(path) as reader:
             frames += [
                 _saved_frame(forcefield, state, reader[k]) for k in range(stride, reader.n_frames, stride)
             ]

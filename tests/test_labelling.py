@@ -77,6 +77,13 @@ def test_clusters_are_cut_from_the_trajectory_too(run_dir: Path) -> None:
     assert len(cluster_jobs(run_dir, 9, PHYFF_2026A, True, largest=2, around=["Li+"])) == 3
 
 
+def test_a_run_without_a_first_frame_has_the_end_of_its_density_stage(run_dir: Path) -> None:
+    state = RunState.load(run_dir)
+    state.nvt = {"frame_ps": 1.0, "replicas": [{"trajectory": "nvt.dcd"}]}
+    state.save(run_dir)
+    assert len(frames_of_run(run_dir)) == 1
+
+
 def test_what_cannot_be_cut_is_said(run_dir: Path) -> None:
     with pytest.raises(InputError, match="Na\\+ is not in .*; choose of Li\\+, water"):
         cluster_jobs(run_dir, 1, PHYFF_2026A, True, around=["Na+"])
