@@ -35,9 +35,9 @@ def cluster_jobs(
     around: Sequence[str] = (),
     seed: int = 1,
 ) -> list[Job]:
-    """Jobs that label up to `number` clusters, as many as the frames of a run hold, of `smallest` to `largest`
-    molecules around species of those names (none: all), every third one compressed and every third one
-    stretched.
+    """Jobs that label up to `number` clusters, as many as the frames of a run hold, of `smallest` to
+    `largest` molecules around species of those names (none: all), every third one compressed and every third
+    one stretched.
 
     Raises:
         InputError: the folder holds no run that got so far, or no species of such a name.

@@ -144,13 +144,15 @@ def test_every_member_sees_its_own_bootstrap_and_they_differ(samples, trained) -
     assert energies.std(0, correction=0).max() > 1e-3
 
 
-def test_the_energies_of_the_batch_are_those_of_the_clusters(samples, trained) -> None:
-    some = samples[::13]
-    found = Data.of(some, TENSORS, "radial")
-    expected = [predict(trained, cluster_of(s.label, TENSORS)) for s in some]
+@pytest.mark.parametrize("variant", ["pair", "radial", "angular"])
+def test_energies_and_forces_of_the_batch_are_those_of_the_clusters(samples, variant: str) -> None:
+    some, term = samples[::13], untrained(variant)
+    found = Data.of(some, TENSORS, variant)
+    expected = [predict(term, cluster_of(s.label, TENSORS)) for s in some]
     expected_energies = torch.tensor([p.energy for p in expected], dtype=torch.float64)
-    torch.testing.assert_close(found.energies(trained).mean(0), expected_energies)
-    energies, forces = found.predict(trained)
+    assert expected_energies.abs().max() > 0.1
+    torch.testing.assert_close(found.energies(term).mean(0), expected_energies)
+    energies, forces = found.predict(term)
     torch.testing.assert_close(energies.mean(0), expected_energies)
     of_molecules = [
         torch.tensor(rigid_part(p.forces.numpy(), s.label)) * (s.label.forces is not None)
