@@ -1,7 +1,7 @@
 """Permanent electrostatics of one species: MBIS multipoles refined against the electrostatic potential, and
 the off-atom charges that carry them in the `drude` engine.
 
-Both are restrained linear least squares over all conformers (Bayly et al. 1993, doi 10.1021/j100142a004, with
+Both are restrained linear least squares over all geometries (Bayly et al. 1993, doi 10.1021/j100142a004, with
 a ridge to the MBIS values); equivalent atoms share parameters and charges sum to the net charge exactly.
 Atomic units.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from phyff.qm.monomer import MonomerDensity
 from phyff.species.frames import LocalFrame, frame_axes, handedness, local_frames
 from phyff.species.molecule import Molecule
 from phyff.species.parameters import ChargeSite, DrudeCharges, Multipoles
-from phyff.units import BOHR_NM, DEBYE_E_NM
+from phyff.units import BOHR_NM, DEBYE_E_NM, HARTREE_KJ
 
 RIDGE = 1e-4
 """Weight of the pull to the MBIS values against the relative potential error, per RIDGE_SCALES squared."""
@@ -37,12 +38,9 @@ CONTACT_WEIGHT = 100.0
 relative error of the potential farther out, which hardly determines it; all conformers count alike. The
 penetration of the short range, which both engines share, is fitted on top of the sites."""
 SITE_RIDGE = 2e-6
-LEAST_GAIN = 1e-4
-"""Site groups that lower the relative potential error by less are not worth their cost."""
-SITE_EXCESS = 0.0098
-"""Sites are added until their relative potential error is within this of the rank-2 multipoles'."""
-SITE_WORTH = 0.001
-"""Once SITE_EXCESS is met, sites are added while each lowers the relative potential error by this much."""
+SITE_WORTH = 0.025
+"""kJ/mol/e by which each off-atom charge must lower the root mean square potential error to be worth its
+cost; of ions and of neutral molecules alike, for a neighbour feels the error, not its share of the whole."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ class ElectrostaticFit:
 def fit_electrostatics(
     molecule: Molecule, densities: Sequence[MonomerDensity], weights: Sequence[float] | np.ndarray
 ) -> ElectrostaticFit:
-    """Fit a species with its conformers' densities, each with its Boltzmann weight.
+    """Fit a species with the densities of its geometries, the lowest conformer first, each with its weight.
 
     Raises:
         FitError: no set of sites reproduces the potential.
@@ -69,7 +67,7 @@ def fit_electrostatics(
     )
     best = refined[2]
     search = _SiteSearch(molecule, densities, weights, best.parameters)
-    trial = search.run(best.potential_error + SITE_EXCESS)
+    trial = search.run()
     charges, site_error, site_moments = search.charges(trial)
     if site_error > 0.5:
         raise FitError(
@@ -426,31 +424,32 @@ class _SiteSearch:
         quadrupole = _Squares.of(
             [d.quadrupole for d in self.designs], [d.quadrupole.ravel() for d in densities], square
         )
+        mean_square = sum(
+            w * float(np.mean(d.esp_values**2)) for d, w in zip(densities, weights, strict=True)
+        )
+        self.worth = SITE_WORTH / HARTREE_KJ / np.sqrt(mean_square / sum(weights))
         parts = [(1.0, self.potential), *zip(np.square(MOMENT_WEIGHTS), (dipole, quadrupole), strict=True)]
         self.matrix = np.diag(ridge) + np.sum([w * part.matrix for w, part in parts], axis=0)
         self.vector = ridge * prior + np.sum([w * part.vector for w, part in parts], axis=0)
 
-    def run(self, goal: float) -> _Trial:
-        """Greedy choice of site groups: what brings the potential within `goal`, then what still pays."""
+    def run(self) -> _Trial:
+        """Greedy choice of site groups: the one that lowers the error most a site, while that is worth it."""
         best = self.fit([])
         while True:
             taken = {self.groups[k].name for k in best.groups}
-            free = [k for k in range(len(self.atoms), len(self.groups)) if self.groups[k].name not in taken]
-            if not free:
-                break
-            enough = best.error <= goal
-            cost = self.counts if enough else self.counts**0.5
-            trials = [self.fit([*best.groups, k]) for k in free]
-            gain, trial = max(
-                (((best.error - t.error) / cost[t.groups[-1]], t) for t in trials), key=lambda pair: pair[0]
-            )
-            if gain < (SITE_WORTH if enough else LEAST_GAIN):
+            trials = [
+                self.fit([*best.groups, k])
+                for k in range(len(self.atoms), len(self.groups))
+                if self.groups[k].name not in taken
+            ]
+            better = [((best.error - t.error) / self.counts[t.groups[-1]], t) for t in trials]
+            gain, trial = max(better, key=itemgetter(0), default=(0.0, best))
+            if gain < self.worth:
                 break
             best = self._settled(trial)
         for k in sorted(best.groups, key=lambda k: -self.counts[k]):  # a later group may have made it idle
             without = self._settled(self.fit([other for other in best.groups if other != k]))
-            loss = (without.error - best.error) / self.counts[k]
-            if without.error <= goal and loss < SITE_WORTH:
+            if (without.error - best.error) / self.counts[k] < self.worth:
                 best = without
         return best
 

@@ -27,6 +27,13 @@ from phyff.units import BOHR_NM, GAS_CONSTANT, HARTREE_KJ
 
 TEMPERATURE = 298.15
 """K, of the Boltzmann weights of conformers."""
+CHARGE_TEMPERATURE = 1000.0
+"""K, of the weights of conformers in the electrostatic fit: neighbours in a liquid, ions above all, shift
+their energies by tens of kJ/mol, and charges must serve the forms that they favour too."""
+SHAPE_SHARE = 0.25
+"""Of the electrostatic fit, that shapes a molecule takes as it moves have, all alike; its minima have the
+rest. Charges of minima alone need not follow a bond, angle or torsion, and no molecule of a liquid is at a
+minimum."""
 
 
 def build_species(
@@ -59,8 +66,10 @@ def fit_species(name: str, data: MonomerData, short_range: ShortRange | None) ->
 def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
     """Electrostatics, polarizability, dispersion and Slater widths; valence terms are still empty."""
     molecule = data.molecule
-    weights = boltzmann_weights(data.energies)
-    electrostatics = fit_electrostatics(molecule, data.densities, weights)
+    share = SHAPE_SHARE if data.shapes else 0.0
+    of_minima = (1.0 - share) * np.array(boltzmann_weights(data.energies, CHARGE_TEMPERATURE))
+    of_shapes = [share / len(data.shapes) for _ in data.shapes]
+    electrostatics = fit_electrostatics(molecule, [*data.densities, *data.shapes], [*of_minima, *of_shapes])
     response = fit_response(data)
     return SpeciesParameters(
         name=name,
@@ -70,7 +79,7 @@ def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
         elements=molecule.elements,
         symmetry_classes=molecule.symmetry_classes,
         atom_classes=molecule.atom_classes,
-        conformers=_conformers(data, weights),
+        conformers=_conformers(data, boltzmann_weights(data.energies)),
         multipoles=electrostatics.multipoles,
         drude_charges=electrostatics.drude_charges,
         polarizability=response.polarizability,
@@ -129,9 +138,9 @@ def with_valence(
     )
 
 
-def boltzmann_weights(energies: NDArray[np.float64]) -> list[float]:
-    """Populations of minima with total energies in hartree, at TEMPERATURE; vibrations are not counted."""
-    factors = np.exp(-(energies - energies.min()) * HARTREE_KJ / (GAS_CONSTANT * TEMPERATURE))
+def boltzmann_weights(energies: NDArray[np.float64], temperature: float = TEMPERATURE) -> list[float]:
+    """Populations of minima with total energies in hartree; vibrations are not counted."""
+    factors = np.exp(-(energies - energies.min()) * HARTREE_KJ / (GAS_CONSTANT * temperature))
     return (factors / factors.sum()).tolist()
 
 

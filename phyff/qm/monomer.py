@@ -41,7 +41,7 @@ from phyff.species.conformers import conformers, one_a_basin
 from phyff.species.molecule import Molecule
 from phyff.units import BOHR_ANGSTROM, BOHR_NM, HARTREE_KJ
 
-MAX_CONFORMERS = 4
+MAX_CONFORMERS = 6
 CONFORMER_WINDOW_KJ = 20.0
 """Conformers further above the lowest than this are not kept."""
 SAME_ENERGY_KJ, SAME_DISTANCE_BOHR = 0.3, 0.15
@@ -52,6 +52,8 @@ SADDLE_WAVENUMBER = 40.0
 """An imaginary mode beyond this (cm^-1) means a saddle; it is left along that mode."""
 THERMAL_SAMPLES, OTHER_CONFORMER_SAMPLES = 20, 6
 """Displaced geometries about the lowest conformer, and about each other one."""
+THERMAL_SHAPES, TWISTED_SHAPES = 12, 6
+"""So many of the displaced and of the twisted geometries have their density computed as well."""
 SAMPLE_TEMPERATURE = 300.0
 TORSION_POINTS = 12
 TWISTED_SAMPLES, TWISTED_TRIALS, TWISTED_WINDOW_KJ = 16, 1500, 45.0
@@ -96,7 +98,7 @@ class ValenceSample:
 
 @dataclass(frozen=True)
 class MonomerDensity:
-    """Density of one conformer at the density level; N atoms, G potential points. Origin: the coordinates'
+    """Density of one geometry at the density level; N atoms, G potential points. Origin: the coordinates'
     own.
     """
 
@@ -173,6 +175,8 @@ class MonomerData:
     samples: list[ValenceSample]
     densities: list[MonomerDensity]
     """One a conformer."""
+    shapes: list[MonomerDensity]
+    """Of some of the samples: a molecule as it moves."""
     polarizability: np.ndarray
     """(3, 3) bohr^3, conformer 0, static."""
     response: MonomerResponse
@@ -194,15 +198,21 @@ def monomer_records(
     minima, hessian = _minima(molecule, level, stage)
     geometries = [xyz for _, xyz in minima]
     samples = _valence_samples(molecule, level, minima, hessian, stage)
-    spec = [_spec(molecule, xyz, _density_level(level)) for xyz in geometries]
+    shapes = _shapes(samples)
+    places = {f"{i}": xyz for i, xyz in enumerate(geometries)} | {s.group: s.xyz for s in shapes}
+    spec = [_spec(molecule, xyz, _density_level(level)) for xyz in places.values()]
     probes = _spec(molecule, geometries[0], level.response_key())
     name = molecule.smiles
-    jobs = [Job("density", s, density_job, f"{name} density {i}") for i, s in enumerate(spec)]
+    jobs = [
+        Job("density", s, density_job, f"{name} density, {place}")
+        for place, s in zip(places, spec, strict=True)
+    ]
     static = _spec(molecule, geometries[0], level.density_key())
     jobs.append(Job("polarizability", static, polarizability_job, f"{name} polarizability"))
     jobs.append(Job("response", probes, response_job, f"{name} response"))
     records = stage(jobs, "density and response")
     tensor = np.array(records[-2]["polarizability_bohr3"])
+    densities = [density_from_record(s, r) for s, r in zip(spec, records[:-2], strict=True)]
     return MonomerData(
         molecule=molecule,
         level=level,
@@ -210,7 +220,8 @@ def monomer_records(
         energies=np.array([energy for energy, _ in minima]),
         hessian=hessian,
         samples=samples,
-        densities=[density_from_record(s, r) for s, r in zip(spec, records[:-2], strict=True)],
+        densities=densities[: len(geometries)],
+        shapes=densities[len(geometries) :],
         polarizability=tensor,
         response=response_from_record(records[-1], tensor),
     )
@@ -354,6 +365,15 @@ def _valence_samples(
         ValenceSample(group, np.array(xyz), g["energy_hartree"], np.array(g["gradient_hartree_bohr"]))
         for group, xyz, g in zip(groups, geometries, gradients, strict=True)
     ]
+
+
+def _shapes(samples: list[ValenceSample]) -> list[ValenceSample]:
+    """Thermal and twisted samples, evenly picked from all there are."""
+    picked = []
+    for kind, most in (("thermal", THERMAL_SHAPES), ("twisted", TWISTED_SHAPES)):
+        own = [s for s in samples if s.group.startswith(kind)]
+        picked += [own[int(k)] for k in np.linspace(0, len(own) - 1, min(most, len(own)))]
+    return picked
 
 
 def density_from_record(spec: dict[str, Any], record: dict[str, Any]) -> MonomerDensity:

@@ -27,9 +27,11 @@ from phyff.units import BOHR_ANGSTROM, HARTREE_KJ
 
 SADDLE_CURVATURE = -3.4e-5
 """Mass-weighted curvature (hartree/bohr^2/amu) below which a point is a saddle: 30i cm-1."""
-SAME_BASIN = 0.2
-"""Torsion fingerprint deviation of geometries that are likely to relax to the same minimum: two GFN2-xTB
-minima of TFSI-, 0.16 apart, do at PBE0; ethyl acetate's and DMC's, 0.27 and more apart, do not."""
+SAME_BASIN = 0.4
+"""Half turns by which the torsions of geometries that are likely to relax to the same minimum differ, all
+together: a third of a turn about one bond, as between a gauche and a trans form, is 0.67."""
+MAX_GUESSES = 24
+"""Structures of each kind of distance geometry that conformers start from."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def conformers(
         return [Conformer(np.zeros((1, 3)), 0.0)]
     surface = _Surface(molecule)
     rough = _Distinct(molecule, same_distance=0.3, same_energy=3.0)
-    for guess in _guesses(molecule, max_count, seed):
+    for guess in _guesses(molecule, seed):
         try:
             rough.add(*surface.relax(guess, tolerance=2e-3))
         except TBLiteRuntimeError:
@@ -81,9 +83,11 @@ def conformers(
 def one_a_basin(molecule: Molecule, geometries: Sequence[np.ndarray]) -> list[int]:
     """Indices of the geometries (N, 3) in angstrom, leading ones first, that are likely to relax to different
     minima of a better method: those whose torsion fingerprints (Schulz-Gasch et al., J. Chem. Inf. Model. 52,
-    1499 (2012)) differ by SAME_BASIN or more. Mirror images count as one."""
+    1499 (2012)) differ by SAME_BASIN or more, summed over torsions: a mean over them would hide that one has
+    turned. Mirror images count as one."""
     mol = Chem.Mol(molecule.rdkit())
     mol.RemoveAllConformers()
+    torsions = sum(map(len, TorsionFingerprints.CalculateTorsionLists(mol)))
     kept: list[int] = []
     for number, xyz in enumerate(geometries):
         for mirror in (1.0, -1.0):
@@ -91,14 +95,14 @@ def one_a_basin(molecule: Molecule, geometries: Sequence[np.ndarray]) -> list[in
             conformer.SetPositions(np.ascontiguousarray(xyz * [1.0, 1.0, mirror]))
             mol.AddConformer(conformer, assignId=True)  # 2 number, and its mirror image 2 number + 1
         images = [image for other in kept for image in (2 * other, 2 * other + 1)]
-        if not images or SAME_BASIN <= min(
+        if not images or SAME_BASIN <= torsions * min(
             TorsionFingerprints.GetTFDBetweenConformers(mol, [2 * number], images, useWeights=False)
         ):
             kept.append(number)
     return kept
 
 
-def _guesses(molecule: Molecule, max_count: int, seed: int) -> list[np.ndarray]:
+def _guesses(molecule: Molecule, seed: int) -> list[np.ndarray]:
     """Unrelaxed structures (angstrom)."""
     polyhedron = _ideal_polyhedron(molecule)
     if polyhedron is not None:
@@ -109,7 +113,7 @@ def _guesses(molecule: Molecule, max_count: int, seed: int) -> list[np.ndarray]:
         min(len(molecule.neighbours(i)), len(molecule.neighbours(j))) > 1 and not _in_ring(mol, i, j)
         for i, j in molecule.bonds
     )
-    count = min(6 + 6 * rotors, 6 * max_count)
+    count = min(6 + 6 * rotors, MAX_GUESSES)
     unbiased = rdDistGeom.KDG()
     unbiased.forceTransAmides = False  # type: ignore[assignment]  # leaves esters free as well
     guesses = _embed(mol, rdDistGeom.ETKDGv3(), count, seed) + _embed(mol, unbiased, count, seed)

@@ -1,4 +1,4 @@
-"""Ethylene carbonate's committed quantum data, for the tests of the fits."""
+"""Committed quantum data of two species, for the tests of the fits."""
 
 import library_species
 import pytest
@@ -12,12 +12,23 @@ from phyff.species.molecule import Molecule
 
 @pytest.fixture(scope="module")
 def ec(tmp_path_factory: pytest.TempPathFactory) -> MonomerData:
-    """EC's committed records; a job that would have to run fails the test."""
+    """Ethylene carbonate."""
+    return _committed("O=C1OCCO1", tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def dmc(tmp_path_factory: pytest.TempPathFactory) -> MonomerData:
+    """Dimethyl carbonate."""
+    return _committed("COC(=O)OC", tmp_path_factory)
+
+
+def _committed(smiles: str, tmp_path_factory: pytest.TempPathFactory) -> MonomerData:
+    """The records that come with the repository; a job that would have to run fails the test."""
 
     def no_jobs(*_: object) -> None:
-        raise AssertionError("a committed record of EC is missing")
+        raise AssertionError(f"a committed record of {smiles} is missing")
 
     store = RecordStore(tmp_path_factory.mktemp("empty"), (library_species.RECORDS,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(executor, "worker_pool", no_jobs)
-        return monomer_records(Molecule.from_smiles("O=C1OCCO1"), PHYFF_2026A, store)
+        return monomer_records(Molecule.from_smiles(smiles), PHYFF_2026A, store)

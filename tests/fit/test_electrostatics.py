@@ -1,4 +1,4 @@
-"""Charges and multipoles of ethylene carbonate, fitted to its committed quantum records."""
+"""Charges and multipoles of ethylene and dimethyl carbonate, fitted to their committed quantum records."""
 
 from dataclasses import replace
 
@@ -45,6 +45,32 @@ def test_the_potential_of_the_sites_is_as_good_as_reported(ec: MonomerData, fit:
 
 def test_the_sites_come_within_one_percent_of_the_rank_two_multipoles(fit: ElectrostaticFit) -> None:
     assert fit.quality["esp_relative_rms_drude"] <= fit.quality["esp_relative_rms_rank2"] + 0.01
+
+
+def test_a_higher_price_of_sites_buys_fewer_of_them_and_a_larger_error(
+    ec: MonomerData, fit: ElectrostaticFit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(electrostatics, "SITE_WORTH", 10 * electrostatics.SITE_WORTH)
+    dear = fit_electrostatics(ec.molecule, ec.densities, boltzmann_weights(ec.energies)).quality
+    assert 0 < dear["sites"] < fit.quality["sites"]
+    assert dear["esp_relative_rms_drude"] > fit.quality["esp_relative_rms_drude"]
+
+
+def test_charges_fitted_to_moving_molecules_suit_shapes_they_have_not_seen(dmc: MonomerData) -> None:
+    known, unknown = dmc.shapes[::2], dmc.shapes[1::2]
+    still = fit_electrostatics(dmc.molecule, dmc.densities[:1], [1.0])
+    weights = [0.75, *[0.25 / len(known)] * len(known)]
+    moving = fit_electrostatics(dmc.molecule, [dmc.densities[0], *known], weights)
+
+    def error(fit: ElectrostaticFit) -> float:
+        square = 0.0
+        for density in unknown:
+            places, charges = _placed_charges(fit, density.xyz)
+            miss = (charges / np.linalg.norm(density.esp_points[:, None] - places, axis=2)).sum(1)
+            square += np.mean((miss - density.esp_values) ** 2)
+        return float(np.sqrt(square))
+
+    assert error(moving) < 0.93 * error(still)
 
 
 def test_sites_and_multipoles_beat_charges_alone(fit: ElectrostaticFit) -> None:

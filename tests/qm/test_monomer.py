@@ -47,6 +47,16 @@ def test_the_gradient_at_the_minimum_vanishes_and_elsewhere_does_not(water):
     assert np.abs(samples[1].gradient).max() > 1e-3
 
 
+def test_the_density_of_a_moving_molecule_is_computed_at_its_samples(water):
+    data = water[0]
+    shapes, samples = data.shapes, [s for s in data.samples if s.group.startswith("thermal")]
+    assert len(shapes) == len(samples) == 2
+    for shape, sample in zip(shapes, samples, strict=True):
+        assert shape.xyz == pytest.approx(sample.xyz, abs=1e-6)
+        assert shape.dipole == pytest.approx(data.densities[0].dipole, abs=0.2)
+        assert np.abs(shape.dipole - data.densities[0].dipole).max() > 1e-3
+
+
 def test_multipoles_reproduce_the_potential_they_came_with(water):
     density = water[0].densities[0]
     r = density.esp_points[:, None] - density.xyz

@@ -118,6 +118,23 @@ def test_geometries_of_one_basin_and_mirror_images_count_once():
     assert one_a_basin(molecule, [cis, shaken, other, mirror]) == [0, 2]
 
 
+def test_one_turned_torsion_of_many_is_another_basin():
+    molecule, found = made("DME")
+    geometry = Chem.Mol(molecule.rdkit())
+    geometry.RemoveAllConformers()
+    held = Chem.Conformer(molecule.n_atoms)
+    held.SetPositions(found[0].xyz)
+    geometry.AddConformer(held)
+    heavy = [i for i, e in enumerate(molecule.elements) if e != "H"]
+    assert [molecule.elements[i] for i in heavy] == list("COCCOC")
+    forms = []
+    for turns in ((180, 180, 180), (180, 180, 70), (180, 70, 180), (182, 175, 180)):
+        for first, degrees in enumerate(turns):
+            rdMolTransforms.SetDihedralDeg(geometry.GetConformer(), *heavy[first : first + 4], degrees)
+        forms.append(np.array(geometry.GetConformer().GetPositions()))
+    assert one_a_basin(molecule, forms) == [0, 1, 2]
+
+
 @pytest.mark.parametrize("name", ["Li+", "PF6-", "acetonitrile"])
 def test_what_has_no_torsions_has_one_basin(name):
     molecule, found = made(name)
