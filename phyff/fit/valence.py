@@ -42,7 +42,7 @@ NonBonded = Callable[[Array], tuple[float, Array]]
 
 FORCE_SIGMA = 300.0
 """kJ/mol/nm, the error expected of a force component of this functional form."""
-ENERGY_SIGMA, TURNED_ENERGY_SIGMA, MINIMUM_ENERGY_SIGMA = 2.0, 0.5, 0.5
+ENERGY_SIGMA, TURNED_ENERGY_SIGMA, MINIMUM_ENERGY_SIGMA = 2.0, 0.5, 0.2
 """kJ/mol: of displaced geometries, of those with turned torsions, which decide populations, and of minima."""
 MINIMUM_FORCE_SIGMA = 30.0
 """kJ/mol/nm at a quantum minimum."""
@@ -62,7 +62,10 @@ minimum."""
 BOND_TARGET_ANGSTROM, ANGLE_TARGET_DEGREES = 0.008, 1.2
 """The geometry counts as right within these, where conformers high up are let off by CONFORMER_SCALE."""
 BOND_BAR_ANGSTROM, ANGLE_BAR_DEGREES = 0.0099, 1.49
-"""No conformer may miss by more; the project's bars are 0.01 and 1.5."""
+"""No conformer up to CONFORMER_BAR may miss by more; the project's bars are 0.01 and 1.5."""
+CONFORMER_BAR = 10.0
+"""kJ/mol above the lowest: conformers further up, of which a hundred molecules hold two at most, are not worth
+the accuracy of forces elsewhere."""
 CONFORMER_SCALE = 10.0
 """kJ/mol: a conformer's geometry counts less by a factor e for every such step above the lowest."""
 TURNED_WINDOW = 60.0
@@ -588,13 +591,14 @@ def _shares(minima: Sequence[Sample]) -> Array:
 def _geometry_miss(
     molecule: Molecule, terms: ValenceTerms, minima: Sequence[Sample], nonbonded: NonBonded | None
 ) -> float:
-    """Largest change of geometry on minimising a conformer: in targets times the conformer's share, or in
-    bars."""
+    """Largest change of geometry on minimising a conformer: in targets times the conformer's share, or below
+    CONFORMER_BAR in bars."""
     misses = []
     for sample, share in zip(minima, _shares(minima), strict=True):
         bond, angle = _largest_changes(molecule, [sample.xyz], [minimise(terms, sample.xyz, nonbonded)])
         misses.append(share * max(bond / BOND_TARGET_ANGSTROM, angle / ANGLE_TARGET_DEGREES))
-        misses.append(max(bond / BOND_BAR_ANGSTROM, angle / ANGLE_BAR_DEGREES))
+        if sample.energy - minima[0].energy < CONFORMER_BAR:
+            misses.append(max(bond / BOND_BAR_ANGSTROM, angle / ANGLE_BAR_DEGREES))
     return max(misses)
 
 
