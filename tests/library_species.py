@@ -1,11 +1,19 @@
-"""The committed species files, and a short range by hand so that tests do not follow the fitted one."""
+"""The committed species files and quantum data, and a short range by hand so that tests do not follow the
+fitted one."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
+import pytest
 from scipy.spatial.transform import Rotation
 
 from phyff.model.parameters import ShortRange, ShortRangeClass
+from phyff.qm import executor
+from phyff.qm.level import PHYFF_2026A
+from phyff.qm.monomer import MonomerData, monomer_records
+from phyff.qm.store import RecordStore
+from phyff.species.molecule import Molecule
 from phyff.species.parameters import SpeciesParameters
 
 FOLDER = Path(__file__).parents[1] / "molecules"
@@ -33,6 +41,17 @@ SHORT_RANGE = ShortRange(
 
 def load(name: str) -> SpeciesParameters:
     return SpeciesParameters.load(FOLDER / f"{name}.json")
+
+
+def quantum_data(smiles: str) -> MonomerData:
+    """The monomer records that come with the repository; a job that would have to run fails the test."""
+
+    def no_jobs(*_: object) -> None:
+        raise AssertionError(f"a committed record of {smiles} is missing")
+
+    with TemporaryDirectory() as empty, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executor, "worker_pool", no_jobs)
+        return monomer_records(Molecule.from_smiles(smiles), PHYFF_2026A, RecordStore(empty, (RECORDS,)))
 
 
 def random_pose(xyz: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -19,7 +19,7 @@ from phyff.model.intramolecular import intramolecular_energy
 from phyff.model.parameters import ShortRange, species_tensors
 from phyff.model.valence import ValenceTerms
 from phyff.qm.level import LevelOfTheory
-from phyff.qm.monomer import MonomerData, monomer_records
+from phyff.qm.monomer import MonomerData, MonomerDensity, monomer_records
 from phyff.qm.store import RecordStore
 from phyff.species.molecule import Molecule
 from phyff.species.parameters import ConformerParameters, SpeciesParameters
@@ -66,10 +66,7 @@ def fit_species(name: str, data: MonomerData, short_range: ShortRange | None) ->
 def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
     """Electrostatics, polarizability, dispersion and Slater widths; valence terms are still empty."""
     molecule = data.molecule
-    share = SHAPE_SHARE if data.shapes else 0.0
-    of_minima = (1.0 - share) * np.array(boltzmann_weights(data.energies, CHARGE_TEMPERATURE))
-    of_shapes = [share / len(data.shapes) for _ in data.shapes]
-    electrostatics = fit_electrostatics(molecule, [*data.densities, *data.shapes], [*of_minima, *of_shapes])
+    electrostatics = fit_electrostatics(molecule, *weighted_densities(data))
     response = fit_response(data)
     return SpeciesParameters(
         name=name,
@@ -98,6 +95,14 @@ def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
             "command": f"phyff build '{molecule.smiles}'",
         },
     )
+
+
+def weighted_densities(data: MonomerData) -> tuple[list[MonomerDensity], list[float]]:
+    """What the charges of a species are fitted to, minima first, and the weight of each."""
+    share = SHAPE_SHARE if data.shapes else 0.0
+    of_minima = [(1.0 - share) * weight for weight in boltzmann_weights(data.energies, CHARGE_TEMPERATURE)]
+    of_shapes = [share / len(data.shapes) for _ in data.shapes]
+    return [*data.densities, *data.shapes], [*of_minima, *of_shapes]
 
 
 def with_valence(

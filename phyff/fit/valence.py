@@ -64,8 +64,8 @@ BOND_TARGET_ANGSTROM, ANGLE_TARGET_DEGREES = 0.008, 1.2
 BOND_BAR_ANGSTROM, ANGLE_BAR_DEGREES = 0.0099, 1.49
 """No conformer up to CONFORMER_BAR may miss by more; the project's bars are 0.01 and 1.5."""
 CONFORMER_BAR = 10.0
-"""kJ/mol above the lowest: conformers further up, of which a hundred molecules hold two at most, are not worth
-the accuracy of forces elsewhere."""
+"""kJ/mol above the lowest: conformers further up, one molecule in fifty at most, are not worth what their
+geometry takes from forces and torsions elsewhere."""
 CONFORMER_SCALE = 10.0
 """kJ/mol: a conformer's geometry counts less by a factor e for every such step above the lowest."""
 TURNED_WINDOW = 60.0

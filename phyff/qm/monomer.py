@@ -41,7 +41,9 @@ from phyff.species.conformers import conformers, one_a_basin
 from phyff.species.molecule import Molecule
 from phyff.units import BOHR_ANGSTROM, BOHR_NM, HARTREE_KJ
 
-MAX_CONFORMERS = 6
+MAX_CONFORMERS, CONFORMER_ATOMS = 6, 110
+"""Starts from GFN2-xTB, and atoms that all of them may have together: the work on each grows steeply with its
+atoms."""
 CONFORMER_WINDOW_KJ = 20.0
 """Conformers further above the lowest than this are not kept."""
 SAME_ENERGY_KJ, SAME_DISTANCE_BOHR = 0.3, 0.15
@@ -239,7 +241,7 @@ def _minima(
     name, key = molecule.smiles, level.geometry_key()
     guess = {
         "mapped_smiles": molecule.mapped_smiles,
-        "max_count": MAX_CONFORMERS,
+        "max_count": min(MAX_CONFORMERS, max(CONFORMER_ATOMS // molecule.n_atoms, 1)),
         "window_kj": 2 * CONFORMER_WINDOW_KJ,
     }
     found = stage([Job("conformers", guess, conformers_job, f"{name} conformers")], "conformers")[0][
