@@ -48,6 +48,9 @@ MINIMUM_FORCE_SIGMA = 30.0
 """kJ/mol/nm at a quantum minimum."""
 GEOMETRY_WEIGHTS = (0.0, 0.5, 1.5, 3.0, 4.0)
 """Weights of the predicted changes of geometry, tried in turn until the minimised geometry is right."""
+GEOMETRY_GAIN = 0.8
+"""A weight that does not get it right must at least bring it nearer by this factor, to be worth the forces and
+energies it spoils: none does where the form of the terms cannot serve all conformers (TFSI-)."""
 BOND_TOLERANCE_NM, ANGLE_TOLERANCE_RAD, DIHEDRAL_TOLERANCE_RAD = 3e-4, np.deg2rad(0.5), np.deg2rad(2.0)
 COMPLIANCE_FLOOR_PS2 = (2 * np.pi * 0.0299792458 * 30.0) ** 2
 """Squared angular frequency of 30 cm^-1: softer modes are taken this stiff when a change of geometry is
@@ -118,13 +121,13 @@ def fit_valence(
     blocks = _term_blocks(molecule, [s.xyz for s in minima])
     if blocks:
         fitted, observations = blocks, _observe(blocks, molecule, minima, train, hessian, nonbonded)
-        best = np.inf
+        bar = np.inf
         for weight in GEOMETRY_WEIGHTS:
             response = _geometry_response(molecule, fitted, minima, nonbonded, weight) if weight else None
             fitted = _gauss_newton(fitted, observations, response)
             miss = _geometry_miss(molecule, _assemble(molecule.n_atoms, fitted), minima, nonbonded)
-            if miss < best:
-                best, blocks = miss, fitted
+            if miss < max(bar, 1.0):
+                bar, blocks = GEOMETRY_GAIN * miss if np.isinf(bar) else miss, fitted
             if miss < 1:
                 break
     terms = _assemble(molecule.n_atoms, blocks)
