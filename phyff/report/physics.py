@@ -41,9 +41,10 @@ NOTHING = "-"
 SHORT = {"electrostatics": "elec", "exchange": "exch", "induction": "ind", "dispersion": "disp"}
 Table = list[list[str]]
 ELECTRIC = """\
-Electrostatic potential on 1.4 to 2.0 van der Waals radii, relative root mean square error: charges only, up
-to dipoles, up to quadrupoles; the multipoles of the file, which are also held to the sites at contact; the
-charges and sites of the `drude` engine."""
+Electrostatic potential on 1.4 to 2.0 van der Waals radii, over minima and shapes of the moving molecule as
+the fit weighs them, relative root mean square error: charges only, up to dipoles, up to quadrupoles; the
+multipoles of the file, which are also held to the sites at contact; the charges and sites of the `drude`
+engine. Dipole: of the lowest minimum, and the largest errors at any of those geometries."""
 VALENCE = """\
 Within molecules: forces and energies of displaced geometries that the fit has not seen; the bond and the
 angle that change most when the molecule is minimised alone; harmonic frequencies."""
