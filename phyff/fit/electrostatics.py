@@ -35,7 +35,7 @@ CONTACT_SHELLS, CONTACT_POINTS = (1.0, 1.15, 1.3), 150
 """Surfaces, in van der Waals radii, and points on each, where a molecule feels its closest neighbours."""
 CONTACT_WEIGHT = 100.0
 """Per hartree that the multipoles' potential there is off that of the sites, root mean square, against the
-relative error of the potential farther out, which hardly determines it; all conformers count alike. The
+relative error of the potential farther out, which hardly determines it; all geometries count alike. The
 penetration of the short range, which both engines share, is fitted on top of the sites."""
 SITE_RIDGE = 2e-6
 SITE_WORTH = 0.025
@@ -227,7 +227,7 @@ def _mbis_value(
 
 @dataclass(frozen=True)
 class _Design:
-    """Linear maps from parameters to potential (G, p), dipole (3, p), quadrupole (9, p) of a conformer."""
+    """Linear maps from parameters to potential (G, p), dipole (3, p), quadrupole (9, p) of a geometry."""
 
     potential: np.ndarray
     dipole: np.ndarray
@@ -307,7 +307,7 @@ def _errors(
     weights: Sequence[float] | np.ndarray,
     values: np.ndarray,
 ) -> tuple[float, tuple[float, float]]:
-    """Relative rms of the potential; largest dipole (D) and quadrupole (e nm^2) error of a conformer."""
+    """Relative rms of the potential; largest dipole (D) and quadrupole (e nm^2) error of a geometry."""
     square, dipole, quadrupole = 0.0, 0.0, 0.0
     for design, density, weight in zip(designs, densities, weights, strict=True):
         miss = design.potential @ values - density.esp_values
@@ -370,7 +370,7 @@ class _Squares:
     def of(
         cls, rows: Sequence[np.ndarray], targets: Sequence[np.ndarray], weights: Sequence[float]
     ) -> _Squares:
-        """Of a block of rows and its target for each conformer."""
+        """Of a block of rows and its target for each geometry."""
         blocks = list(zip(rows, targets, weights, strict=True))
         return cls(
             np.sum([w * a.T @ a for a, _, w in blocks], axis=0),

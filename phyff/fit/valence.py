@@ -121,13 +121,14 @@ def fit_valence(
     blocks = _term_blocks(molecule, [s.xyz for s in minima])
     if blocks:
         fitted, observations = blocks, _observe(blocks, molecule, minima, train, hessian, nonbonded)
-        bar = np.inf
+        accepted = np.inf
         for weight in GEOMETRY_WEIGHTS:
             response = _geometry_response(molecule, fitted, minima, nonbonded, weight) if weight else None
             fitted = _gauss_newton(fitted, observations, response)
             miss = _geometry_miss(molecule, _assemble(molecule.n_atoms, fitted), minima, nonbonded)
-            if miss < max(bar, 1.0):
-                bar, blocks = GEOMETRY_GAIN * miss if np.isinf(bar) else miss, fitted
+            if miss < max(accepted, 1.0):
+                blocks = fitted
+                accepted = miss if weight else GEOMETRY_GAIN * miss
             if miss < 1:
                 break
     terms = _assemble(molecule.n_atoms, blocks)
