@@ -50,7 +50,7 @@ def test_charges_sum_to_the_net_charge(name: str) -> None:
 
 POTENTIAL_BAR = 4.1
 """kJ/mol/e, on 1.4 to 2 van der Waals radii, over minima and shapes of moving molecules; charges that do not
-change with the shape leave 1.4 to 3.7 even with quadrupoles."""
+change with the shape leave 1.4 to 3.9 even with quadrupoles."""
 
 
 @every_species
