@@ -336,6 +336,14 @@ def label(
         list[str] | None,
         typer.Option(help="Only around this species; may be given again. Without it around all in turn."),
     ] = None,
+    most_atoms: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            help="Leave larger ones out: time grows with the cube of the atoms, 31 need 12 GB of memory.",
+            show_default="any number",
+        ),
+    ] = None,
     forces: Forces = True,
     workers: ClusterWorkers = 1,
     parsl: Parsl = None,
@@ -351,7 +359,7 @@ def label(
     from phyff.species.library import library_directory
 
     use_cluster(parsl)
-    jobs = cluster_jobs(run_dir, clusters, PHYFF_2026A, forces, smallest, largest, around or ())
+    jobs = cluster_jobs(run_dir, clusters, PHYFF_2026A, forces, smallest, largest, around or (), most_atoms)
     if len(jobs) < clusters:
         _say(f"{run_dir} holds {len(jobs)} such clusters; a longer run has more frames to cut from.")
     run_jobs(jobs, RecordStore(library_directory() / "records"), workers, "clusters")

@@ -33,11 +33,12 @@ def cluster_jobs(
     smallest: int = SIZES[0],
     largest: int = SIZES[-1],
     around: Sequence[str] = (),
+    most_atoms: int | None = None,
     seed: int = 1,
 ) -> list[Job]:
     """Jobs that label up to `number` clusters, as many as the frames of a run hold, of `smallest` to
-    `largest` molecules around species of those names (none: all), every third one compressed and every third
-    one stretched.
+    `largest` molecules and at most `most_atoms` (none: any number) around species of those names (none: all),
+    every third one compressed and every third one stretched.
 
     Raises:
         InputError: the folder holds no run that got so far, or no species of such a name.
@@ -52,7 +53,7 @@ def cluster_jobs(
     sizes = [size for size in SIZES if smallest <= size <= largest]
     if not sizes:
         raise InputError(f"smallest: {smallest} molecules are more than largest, {largest}; swap them.")
-    cut = cut_clusters(frames, number, run_dir.absolute().name, seed, sizes, around)
+    cut = cut_clusters(frames, number, run_dir.absolute().name, seed, sizes, around, most_atoms)
     copies = [cluster.scaled(SCALES[k % len(SCALES)]) for k, cluster in enumerate(cut)]
     return [cluster_job_of(cluster, level, forces) for cluster in copies]
 

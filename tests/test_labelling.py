@@ -55,6 +55,8 @@ def test_a_third_of_the_clusters_is_compressed_and_a_third_stretched(run_dir: Pa
     assert [len(job.spec["monomers"]) for job in pairs] == [2] * 6
     (around_the_ion,) = cluster_jobs(run_dir, 6, PHYFF_2026A, True, smallest=4, largest=4, around=["Li+"])
     assert [m["elements"] for m in around_the_ion.spec["monomers"]] == [["Li"], *[["O", "H", "H"]] * 3]
+    small = cluster_jobs(run_dir, 6, PHYFF_2026A, True, most_atoms=7)
+    assert len(small) == 6 and all(sum(len(m["elements"]) for m in j.spec["monomers"]) <= 7 for j in small)
     first = [np.mean(m["xyz_angstrom"], axis=0) for m in jobs[1].spec["monomers"]]
     assert min(np.linalg.norm(a - first[0]) for a in first[1:]) < 0.97 * 6.0
 

@@ -90,10 +90,11 @@ def cut_clusters(
     seed: int,
     sizes: Sequence[int] = SIZES,
     around: Sequence[str] = (),
+    most_atoms: int | None = None,
 ) -> list[CutCluster]:
     """Up to `number` distinct clusters: a molecule with those in shortest contact with it, at one of the
-    moments of a box. Species, of those named in `around` or all, take turns as the centre; label, sizes: see
-    cut_around."""
+    moments of a box. Species, of those named in `around` or all, take turns as the centre; label, sizes,
+    most_atoms: see cut_around."""
     rng = np.random.default_rng(seed)
     names = [s.name for s in frames[0].species]
     queues = []
@@ -101,7 +102,7 @@ def cut_clusters(
         places = [(frame, k) for frame in frames for k, n in enumerate(names) if n == name]
         queues.append([places[p] for p in rng.permutation(len(places))])
     turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
-    return cut_around(turns, number, label, sizes, by_molecule=True)
+    return cut_around(turns, number, label, sizes, by_molecule=True, most_atoms=most_atoms)
 
 
 def cut_around(
@@ -110,10 +111,12 @@ def cut_around(
     label: str,
     sizes: Sequence[int] = SIZES,
     by_molecule: bool = False,
+    most_atoms: int | None = None,
 ) -> list[CutCluster]:
     """Up to `number` distinct clusters around molecules of frames, in that order: each with those in shortest
-    contact with it. Sizes take turns. The source is LABEL#k of the kth; `by_molecule` k is the number of the
-    molecule in its box, so that what is cut around it at other moments stays on its side of a split."""
+    contact with it. Sizes take turns; clusters of more than `most_atoms` are left out. The source is LABEL#k
+    of the kth; `by_molecule` k is the number of the molecule in its box, so that what is cut around it at
+    other moments stays on its side of a split."""
     seen: set[tuple[int, frozenset[int]]] = set()
     found: list[CutCluster] = []
     for (frame, centre), size in zip(centres, cycle(sizes), strict=False):
@@ -121,9 +124,10 @@ def cut_around(
             break
         neighbours = frame.nearest(centre)[: size - 1]
         members = (id(frame), frozenset([centre, *(k for _, k, _ in neighbours)]))
-        if members not in seen:
+        species = (frame.species[centre], *(frame.species[k] for _, k, _ in neighbours))
+        small = most_atoms is None or sum(s.n_atoms for s in species) <= most_atoms
+        if small and members not in seen:
             seen.add(members)
-            species = (frame.species[centre], *(frame.species[k] for _, k, _ in neighbours))
             xyz = (frame.xyz[centre], *(xyz for _, _, xyz in neighbours))
             source = f"{label}#{centre if by_molecule else len(found)}"
             found.append(CutCluster(species, xyz, source))
