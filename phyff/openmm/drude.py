@@ -15,6 +15,7 @@ import numpy as np
 import openmm
 import torch
 from openmm import unit
+from scipy.fft import next_fast_len
 
 from phyff.errors import SimulationError
 from phyff.model.pairs import (
@@ -39,8 +40,12 @@ SHORT_RANGE_CUTOFF = 0.65
 SWITCH_WIDTH = 0.08
 DAMPING_CUTOFF = 0.42
 """nm; Thole's correction of a pair of charges on heavy atoms is below 1e-3 of its Coulomb energy there."""
-EWALD_TOLERANCE = 3e-5
-"""Oscillators of 2-3 e make mesh errors large: the default 5e-4 shifts the pressure by up to 1700 bar."""
+SCREENING = 3.3
+"""Ewald's screening exponent times the cut-off: the direct space leaves out less than 4e-6 of a product of
+charges over its distance. Oscillators of 2-3 e ask for that; with OpenMM's default, 2.6, LP30's pressure is
+off by 120 bar."""
+MESH_SPACING = 0.3
+"""Of the reciprocal space, times the exponent: both spaces then err alike (benchmarks/README.md, Speed)."""
 GROUPS = {
     "valence": 0,
     "permanent": 1,
@@ -102,6 +107,8 @@ def add_nonbonded_forces(
         _move_mass_to_oscillators(system, molecule)
     columns = [Columns.of(molecule) for molecule in molecules]
     permanent = charges_and_c6(molecules, columns, cutoff, openmm.NonbondedForce.PME)
+    if cutoff is not None:
+        _set_mesh(permanent, system.getDefaultPeriodicBoxVectors(), cutoff)
     forces: list[tuple[openmm.Force, str]] = [(permanent, "permanent")]
     if any(len(m.oscillators) for m in molecules):
         forces.append((_oscillator_force(molecules), "oscillators"))
@@ -217,7 +224,6 @@ def charges_and_c6(
         force.setNonbondedMethod(method)
         force.setCutoffDistance(cutoff)
         force.setUseDispersionCorrection(True)
-        force.setEwaldErrorTolerance(EWALD_TOLERANCE)
     rows: dict[int, tuple[float, float]] = {}
     for molecule, own in zip(molecules, columns, strict=True):
         c6 = molecule.species.c6.numpy() ** 2
@@ -237,6 +243,15 @@ def charges_and_c6(
                 depth = c6[i] * c6[j] / (4 * C6_SIGMA**6) if far and a < n else 0.0
                 force.addException(own.particles[b], own.particles[a], product, C6_SIGMA, depth)
     return force
+
+
+def _set_mesh(force: openmm.NonbondedForce, vectors: Sequence[openmm.Vec3], cutoff: float) -> None:
+    """Screening and mesh of the reciprocal space for these box vectors; a box that swells or shrinks by some
+    percent keeps them."""
+    exponent = SCREENING / cutoff
+    lengths = np.linalg.norm([v.value_in_unit(unit.nanometer) for v in vectors], axis=1)
+    points = [next_fast_len(int(np.ceil(length * exponent / MESH_SPACING)), real=True) for length in lengths]
+    force.setPMEParameters(exponent, *points)
 
 
 def _oscillator_force(molecules: Sequence[Placed]) -> openmm.DrudeForce:

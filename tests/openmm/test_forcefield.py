@@ -99,6 +99,34 @@ def test_forces_are_the_derivatives_of_the_periodic_energy(box, system, referenc
     assert np.sum(_forces(reference) * direction) == pytest.approx(-numeric, rel=1e-5)
 
 
+@pytest.mark.parametrize("skew", [0.0, 0.3], ids=["cube", "triclinic"])
+def test_the_mesh_has_the_forces_of_a_converged_ewald_sum(box, skew: float) -> None:
+    positions, edge = box[1], 1.8
+    topology = FORCE_FIELD.topology([("EC", 26), ("Li+", 1)], box_nm=edge)
+    topology.setPeriodicBoxVectors([[edge, 0, 0], [skew * edge, edge, 0], [0, skew * edge, edge]])
+    built = FORCE_FIELD.create_system(topology, CUTOFF)
+    charges = next(f for f in built.getForces() if isinstance(f, openmm.NonbondedForce))
+    ours = _charges_alone(built, charges, positions)
+    charges.setPMEParameters(0.0, 0, 0, 0)
+    charges.setEwaldErrorTolerance(1e-8)
+    converged = _charges_alone(built, charges, positions)
+    assert np.sqrt(np.mean(converged**2)) > 100.0
+    assert np.sqrt(np.mean((ours - converged) ** 2)) < 0.25, "kJ/mol/nm; 1.2 with OpenMM's default tolerance"
+
+
+def _charges_alone(system: openmm.System, charges: openmm.Force, positions: np.ndarray) -> np.ndarray:
+    """(n, 3) kJ/mol/nm of that force alone."""
+    alone = openmm.System()
+    alone.setDefaultPeriodicBoxVectors(*system.getDefaultPeriodicBoxVectors())
+    for _ in positions:
+        alone.addParticle(1.0)
+    alone.addForce(openmm.XmlSerializer.clone(charges))
+    engine = openmm.Platform.getPlatformByName("Reference")
+    context = openmm.Context(alone, openmm.VerletIntegrator(0.001), engine)
+    context.setPositions(positions)
+    return _forces(context.getState(forces=True))
+
+
 def test_the_xml_of_a_system_gives_the_same_energy_with_openmm_alone(
     box, system, reference, tmp_path: Path
 ) -> None:
