@@ -1,5 +1,6 @@
 """The forces that dominate a step on CPUs, run by the compiled kernel of phyff/native: short range, damping,
-the direct space of the charges (the reciprocal space stays OpenMM's), and the neural term.
+the direct space of the charges (the reciprocal space stays OpenMM's), the screened pairs of oscillators (their
+springs stay OpenMM's, which its integrators ask for), and the neural term.
 
 The kernel is optional, and a System stays stock OpenMM wherever it is kept or written: only what a Context is
 made of changes.
@@ -17,6 +18,7 @@ import numpy as np
 import openmm
 import torch
 from numpy.typing import NDArray
+from openmm import unit
 from torch import Tensor
 
 from phyff.model.neural import (
@@ -30,9 +32,11 @@ from phyff.model.neural import (
     network,
 )
 from phyff.openmm.neural import NAME, NeuralForce
+from phyff.units import COULOMB
 
 PLATFORMS = ("CPU",)
 """Where the kernel is the faster one."""
+SCREENED = "screened pairs"
 INSTALL = f"pip install {Path(__file__).parents[1] / 'native'}"
 
 
@@ -50,6 +54,8 @@ def with_native_forces(system: openmm.System) -> openmm.System:
     copied = copy.deepcopy(system)
     kernel = importlib.import_module("phyff_native")
     kernel.replace_forces(int(copied.this))
+    for index in reversed(_screened(copied)):
+        _replace_screened_pairs(copied, index, kernel)
     for index in reversed(_neural_terms(copied)):
         function = pickle.loads(kernel.pickled_function(int(copied.this), index))
         kernel.replace_neural_force(int(copied.this), index, **_committee(function))
@@ -77,7 +83,45 @@ def notice(system: openmm.System, platform: openmm.Platform) -> str | None:
 def _costly_forces(system: openmm.System) -> list[str]:
     """Names of the forces that are worth a kernel."""
     custom = [f.getName() for f in system.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
-    return custom + [NAME] * len(_neural_terms(system))
+    return custom + [SCREENED] * len(_screened(system)) + [NAME] * len(_neural_terms(system))
+
+
+def _screened(system: openmm.System) -> list[int]:
+    """Indices of the forces with screened pairs of oscillators."""
+    return [
+        index
+        for index, force in enumerate(system.getForces())
+        if isinstance(force, openmm.DrudeForce) and force.getNumScreenedPairs()
+    ]
+
+
+def _replace_screened_pairs(system: openmm.System, index: int, kernel: Any) -> None:
+    """Leave the DrudeForce with that index its springs, and add a native force with its screened pairs."""
+    stock, springs = system.getForce(index), openmm.DrudeForce()
+    rows = [stock.getParticleParameters(k) for k in range(stock.getNumParticles())]
+    for row in rows:
+        springs.addParticle(*row)
+    springs.setName(stock.getName())
+    springs.setForceGroup(stock.getForceGroup())
+    pairs = [stock.getScreenedPairParameters(k) for k in range(stock.getNumScreenedPairs())]
+    one, other = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
+    ends = np.array([row[:2] for row in rows])
+    charge = np.array([row[5].value_in_unit(unit.elementary_charge) for row in rows])
+    alpha = np.array([row[6].value_in_unit(unit.nanometer**3) for row in rows])
+    screening = np.array([pair[2] for pair in pairs]) / (alpha[one] * alpha[other]) ** (1.0 / 6.0)
+    product = COULOMB * charge[one] * charge[other]
+    corners = [
+        (ends[one, a], ends[other, b], product if a == b else -product) for a in (0, 1) for b in (0, 1)
+    ]
+    kernel.add_screened_pairs(
+        int(system.this),
+        f"{stock.getName()}, {SCREENED}",
+        stock.getForceGroup(),
+        *(np.concatenate(column).tolist() for column in zip(*corners, strict=True)),
+        np.tile(screening, len(corners)).tolist(),
+    )
+    system.removeForce(index)
+    system.addForce(springs)
 
 
 def _neural_terms(system: openmm.System) -> list[int]:
@@ -133,5 +177,6 @@ def _obstacle(system: openmm.System) -> str | None:
     if built_for.split(".")[:2] != version.split(".")[:2]:  # the binary interface changes with these
         return f"the native kernel is for OpenMM {built_for}, not {version}; {INSTALL}"
     known = kernel.replaceable(int(system.this)) + [NAME] * hasattr(kernel, "replace_neural_force")
+    known += [SCREENED] * hasattr(kernel, "add_screened_pairs")
     unknown = [name for name in _costly_forces(system) if name not in known]
     return f"the native kernel does not know {', '.join(unknown)}; {INSTALL}" if unknown else None

@@ -22,7 +22,7 @@ COUNTS = [("Li+", 4), ("PF6-", 4), ("EC", 28), ("DMC", 28)]
 FORCE_FIELD = ForceField(tuple(library_species.load(name) for name, _ in COUNTS), SHORT_RANGE)
 SPACING = 0.65
 EDGE = 4 * SPACING
-PAIR_GROUPS = {GROUPS["permanent"], GROUPS["damping"], GROUPS["short range"]}
+PAIR_GROUPS = {GROUPS[name] for name in ("permanent", "damping", "oscillators", "short range")}
 RECIPROCAL_GROUP = 20
 """Of its own here: OpenMM computes it in single precision on the CPU platform, accelerated or not."""
 TOLERANCE = 1e-9
@@ -109,7 +109,13 @@ def test_pair_forces_are_taken_over_with_their_names_and_groups(system) -> None:
     before = {f.getName(): f.getForceGroup() for f in system.getForces()}
     copied = with_native_forces(system)
     after = {f.getName(): f.getForceGroup() for f in copied.getForces()}
-    assert after == {**before, "charges and C6, reciprocal space": RECIPROCAL_GROUP}
+    assert after == {
+        **before,
+        "charges and C6, reciprocal space": RECIPROCAL_GROUP,
+        "DrudeForce, screened pairs": GROUPS["oscillators"],
+    }
+    (springs,) = (f for f in copied.getForces() if isinstance(f, openmm.DrudeForce))
+    assert springs.getNumParticles() and not springs.getNumScreenedPairs()
     assert not [f for f in copied.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
     (remaining,) = (f for f in copied.getForces() if isinstance(f, openmm.NonbondedForce))
     assert not remaining.getIncludeDirectSpace()

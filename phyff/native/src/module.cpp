@@ -5,11 +5,14 @@
 #include <nanobind/stl/vector.h>
 
 #include <memory>
+#include <string>
 #include <utility>
+#include <vector>
 
 #include "neural_force.h"
 #include "openmm/PythonForce.h"
 #include "pair_force.h"
+#include "screened_pairs.h"
 
 namespace nb = nanobind;
 
@@ -51,6 +54,15 @@ void replace_neural_force(std::uintptr_t address, int index, std::vector<int> pa
     system.removeForce(index);
 }
 
+void add_screened_pairs(std::uintptr_t address, const std::string& name, int group, std::vector<int> first,
+                        std::vector<int> second, std::vector<double> product, std::vector<double> screening) {
+    auto force = std::make_unique<phyff::ScreenedPairs>(
+        phyff::ScreenedCharges{std::move(first), std::move(second), std::move(product), std::move(screening)});
+    force->setName(name);
+    force->setForceGroup(group);
+    system_at(address).addForce(force.release());
+}
+
 }  // namespace
 
 NB_MODULE(phyff_native, module) {
@@ -77,6 +89,10 @@ NB_MODULE(phyff_native, module) {
         },
         nb::arg("system"), nb::arg("index"),
         "Of the PythonForce with that index; OpenMM's own method returns an object that Python cannot read.");
+    module.def("add_screened_pairs", &add_screened_pairs, nb::arg("system"), nb::arg("name"), nb::arg("group"),
+               nb::arg("first"), nb::arg("second"), nb::arg("product"), nb::arg("screening"),
+               "Add charges that meet damped as those of a DrudeForce's screened pairs do: particles, products of "
+               "charges (kJ/mol nm) and screenings (1/nm).");
     module.def("replace_neural_force", &replace_neural_force, nb::arg("system"), nb::arg("index"), nb::kw_only(),
                nb::arg("particles"), nb::arg("molecules"), nb::arg("kinds"), nb::arg("cutoff"), nb::arg("wall"),
                nb::arg("saturation"), nb::arg("centres"), nb::arg("widths"), nb::arg("exponents"),
