@@ -1,6 +1,6 @@
 """The forces that dominate a step on CPUs, run by the compiled kernel of phyff/native: short range, damping,
-the direct space of the charges (the reciprocal space stays OpenMM's), the screened pairs of oscillators (their
-springs stay OpenMM's, which its integrators ask for), and the neural term.
+the direct space of the charges (the reciprocal space stays OpenMM's), the screened pairs of oscillators (the
+springs stay OpenMM's, whose integrators ask for them), and the neural term.
 
 The kernel is optional, and a System stays stock OpenMM wherever it is kept or written: only what a Context is
 made of changes.
