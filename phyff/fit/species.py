@@ -30,7 +30,7 @@ TEMPERATURE = 298.15
 CHARGE_TEMPERATURE = 1000.0
 """K, of the weights of conformers in the electrostatic fit: neighbours in a liquid, ions above all, shift
 their energies by tens of kJ/mol, and charges must serve the forms that they favour too."""
-SHAPE_SHARE = 0.25
+SHAPE_SHARE = 0.1
 """Of the electrostatic fit, that shapes a molecule takes as it moves have, all alike; its minima have the
 rest. Charges of minima alone need not follow a bond, angle or torsion, and no molecule of a liquid is at a
 minimum."""
