@@ -48,9 +48,9 @@ def test_charges_sum_to_the_net_charge(name: str) -> None:
     assert sum(species.drude_charges.atoms) + sites == pytest.approx(species.charge, abs=1e-6)
 
 
-POTENTIAL_BAR = 4.1
+POTENTIAL_BAR = 3.6
 """kJ/mol/e, on 1.4 to 2 van der Waals radii, over minima and shapes of moving molecules; charges that do not
-change with the shape leave 1.4 to 3.9 even with quadrupoles."""
+change with the shape leave 1.3 to 3.6 even with quadrupoles."""
 
 
 @every_species
@@ -125,9 +125,9 @@ def test_valence_terms_hold_on_geometries_they_were_not_fitted_to(name: str) -> 
 
 
 BOND_MISSES = {"FSI-": 0.0102, "TFSI-": 0.0141}
-ANGLE_MISSES = {"FSI-": 4.8, "TFSI-": 4.1, "EMC": 2.0, "DOL": 1.65}
-"""Angstrom and degrees; species beyond the bars of 0.01 and 1.5: the minima of FSI- and EMC 10 and 12 kJ/mol
-above the lowest (CONFORMER_BAR lets them off), one of the five of TFSI- (the lowest is met), and DOL."""
+ANGLE_MISSES = {"FSI-": 4.8, "TFSI-": 4.1, "DEC": 1.8, "DOL": 1.65}
+"""Angstrom and degrees; species beyond the bars of 0.01 and 1.5: a minimum of FSI- 10 kJ/mol above the lowest
+(CONFORMER_BAR lets it off), one of the five of TFSI- and of the six of DEC (the lowest is met), and DOL."""
 
 
 @every_molecule
