@@ -87,11 +87,13 @@ def _costly_forces(system: openmm.System) -> list[str]:
 
 
 def _screened(system: openmm.System) -> list[int]:
-    """Indices of the forces with screened pairs of oscillators."""
+    """Indices of the forces with screened pairs of oscillators, as the kernel has them: without images."""
     return [
         index
         for index, force in enumerate(system.getForces())
-        if isinstance(force, openmm.DrudeForce) and force.getNumScreenedPairs()
+        if isinstance(force, openmm.DrudeForce)
+        and force.getNumScreenedPairs()
+        and not force.usesPeriodicBoundaryConditions()
     ]
 
 
