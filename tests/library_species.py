@@ -1,6 +1,7 @@
 """The committed species files and quantum data, and a short range by hand so that tests do not follow the
 fitted one."""
 
+from collections import defaultdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from phyff.model.charge_flow import bonded_triples
 from phyff.model.parameters import ShortRange, ShortRangeClass
 from phyff.qm import executor
 from phyff.qm.level import PHYFF_2026A
 from phyff.qm.monomer import MonomerData, monomer_records
 from phyff.qm.store import RecordStore
 from phyff.species.molecule import Molecule
-from phyff.species.parameters import SpeciesParameters
+from phyff.species.parameters import ChargeFlow, SpeciesParameters
 
 FOLDER = Path(__file__).parents[1] / "molecules"
 RECORDS = FOLDER / "records"
@@ -38,9 +40,34 @@ SHORT_RANGE = ShortRange(
     dispersion_widths={"*": 0.8, "H": 0.7},
 )
 
+STRAIGHT = 3.0
+"""rad; no charge flows with the bend of wider angles."""
+
 
 def load(name: str) -> SpeciesParameters:
     return SpeciesParameters.load(FOLDER / f"{name}.json")
+
+
+def with_random_flows(species: SpeciesParameters, rng: np.random.Generator) -> SpeciesParameters:
+    """With charge that flows along all bonds of more than two atoms, a little of it at the lowest minimum."""
+    molecule, xyz = species.molecule, species.xyz
+    shapes = defaultdict(list)
+    for triple in bonded_triples(molecule):
+        i, j, k = triple
+        near, far = xyz[i] - xyz[j], xyz[k] - xyz[j]
+        one, other = np.linalg.norm(near), np.linalg.norm(far)
+        angle = np.arccos(np.clip(near @ far / (one * other), -1.0, 1.0))
+        shapes[tuple(molecule.symmetry_classes[atom] for atom in triple)].append((one, other, angle))
+    flows = []
+    for classes, found in shapes.items():
+        slopes = rng.normal(scale=(1.0, 1.0, 0.3))
+        if np.max(found, axis=0)[2] > STRAIGHT:
+            slopes[2] = 0.0
+        gone = rng.normal(scale=0.05)
+        bond, next_bond, bend = slopes
+        at_rest = np.mean(found, axis=0) @ slopes - gone
+        flows.append(ChargeFlow(classes=classes, bond=bond, next_bond=next_bond, bend=bend, at_rest=at_rest))
+    return species.model_copy(update={"charge_flow": tuple(flows)})
 
 
 def quantum_data(smiles: str) -> MonomerData:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from phyff.fit.charge_flow import fit_charge_flow
 from phyff.fit.electrostatics import fit_electrostatics
 from phyff.fit.response import fit_response, slater_of
 from phyff.fit.valence import Sample, fit_valence
@@ -19,7 +20,7 @@ from phyff.model.intramolecular import intramolecular_energy
 from phyff.model.parameters import ShortRange, species_tensors
 from phyff.model.valence import ValenceTerms
 from phyff.qm.level import LevelOfTheory
-from phyff.qm.monomer import MonomerData, MonomerDensity, monomer_records
+from phyff.qm.monomer import MonomerData, monomer_records
 from phyff.qm.store import RecordStore
 from phyff.species.molecule import Molecule
 from phyff.species.parameters import ConformerParameters, SpeciesParameters
@@ -30,10 +31,6 @@ TEMPERATURE = 298.15
 CHARGE_TEMPERATURE = 1000.0
 """K, of the weights of conformers in the electrostatic fit: neighbours in a liquid, ions above all, shift
 their energies by tens of kJ/mol, and charges must serve the forms that they favour too."""
-SHAPE_SHARE = 0.1
-"""Of the electrostatic fit, that shapes a molecule takes as it moves have, all alike; its minima have the
-rest. Charges of minima alone need not follow a bond, angle or torsion, and no molecule of a liquid is at a
-minimum."""
 
 
 def build_species(
@@ -66,7 +63,9 @@ def fit_species(name: str, data: MonomerData, short_range: ShortRange | None) ->
 def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
     """Electrostatics, polarizability, dispersion and Slater widths; valence terms are still empty."""
     molecule = data.molecule
-    electrostatics = fit_electrostatics(molecule, *weighted_densities(data))
+    weights = boltzmann_weights(data.energies, CHARGE_TEMPERATURE)
+    electrostatics = fit_electrostatics(molecule, data.densities, weights)
+    flow = fit_charge_flow(molecule, data.densities, weights, data.shapes, electrostatics.drude_charges)
     response = fit_response(data)
     return SpeciesParameters(
         name=name,
@@ -79,12 +78,17 @@ def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
         conformers=_conformers(data, boltzmann_weights(data.energies)),
         multipoles=electrostatics.multipoles,
         drude_charges=electrostatics.drude_charges,
+        charge_flow=flow.flows,
         polarizability=response.polarizability,
         multipole_polarizability=response.multipole_polarizability,
         dispersion=response.dispersion,
         slater=slater_of(data),
         valence=ValenceTerms(n_atoms=molecule.n_atoms),
-        quality={"electrostatics": electrostatics.quality, "response": response.quality},
+        quality={
+            "electrostatics": electrostatics.quality,
+            **({"charge_flow": flow.quality} if flow.flows else {}),
+            "response": response.quality,
+        },
         provenance={
             "level_of_theory": data.level.to_dict(),
             "versions": {
@@ -95,14 +99,6 @@ def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
             "command": f"phyff build '{molecule.smiles}'",
         },
     )
-
-
-def weighted_densities(data: MonomerData) -> tuple[list[MonomerDensity], list[float]]:
-    """What the charges of a species are fitted to, minima first, and the weight of each."""
-    share = SHAPE_SHARE if data.shapes else 0.0
-    of_minima = [(1.0 - share) * weight for weight in boltzmann_weights(data.energies, CHARGE_TEMPERATURE)]
-    of_shapes = [share / len(data.shapes) for _ in data.shapes]
-    return [*data.densities, *data.shapes], [*of_minima, *of_shapes]
 
 
 def with_valence(

@@ -13,8 +13,16 @@ import torch
 from phyff.errors import FitError
 from phyff.fit.dispersion import fit_dispersion_widths
 from phyff.fit.multipole import cation_sizes, contact_shares
-from phyff.fit.short_range import COARSE, IN_LIQUIDS, DimerPoint, attracting_cations, fit_short_range
+from phyff.fit.short_range import (
+    COARSE,
+    IN_LIQUIDS,
+    DimerPoint,
+    attracting_cations,
+    fit_short_range,
+    is_held_out,
+)
 from phyff.fit.species import fit_nonbonded, with_valence
+from phyff.model.cluster import Cluster, permanent_energy
 from phyff.model.parameters import START_DAMPING, ShortRange, species_tensors
 from phyff.qm.dimers import Partner, approach_job_of, scan_jobs
 from phyff.qm.executor import Job, run_jobs
@@ -56,6 +64,8 @@ CATION_DAMPING_ALPHAS = (2.8e-5, 4e-4, 1.2e-3, 1.7e-3, 2.3e-3, 3e-3, 4e-3)
 """nm^3 tried as the size of a cation in the damping formula (DESIGN.md section 4: each may have its own), all
 with a charge transfer that repels and with one that attracts. Strong damping with attraction suits dimers
 best, and three-body energies, which no fit sees, agree (benchmarks/three_body.py)."""
+FEWEST_NEIGHBOURS = 5
+"""Of bare cations in liquids that a flow of charge is tested on."""
 SIZE_TOLERANCE = 1.1
 """The least size is taken whose error is within this factor of the smallest: beyond, damping gains little and
 takes away from three-body energies."""
@@ -88,6 +98,9 @@ def make_library(
     if not fit_only:
         run_dimers([(species[a], species[b]) for a, b in training_pairs()], level, store, workers)
     points = load_dimers(store.root, species)
+    species = {name: with_tested_flow(one, species, points) for name, one in species.items()}
+    for name, one in species.items():
+        say(f"{name}: {_flow_verdict(one)}")
     held = {name: own for name, own in species.items() if any(name in p.names for p in points)}
     model = train(points, held, level, say, earlier)
     for name, own in data.items():
@@ -99,6 +112,60 @@ def make_library(
         say(f"{name}: written to {folder / f'{name}.json'}")
     (folder / "short_range.json").write_text(model.model_dump_json(indent=1) + "\n")
     say(f"short range: written to {folder / 'short_range.json'}")
+
+
+def with_tested_flow(
+    species: SpeciesParameters, others: Mapping[str, SpeciesParameters], points: Sequence[DimerPoint]
+) -> SpeciesParameters:
+    """The species, its flow of charge tested on its neighbours of bare cations in liquids, and taken away
+    where it makes their electrostatics worse; the quality figures say which. Held-out dimers are not seen,
+    and the mean error does not count, for penetration is fitted on top. With few such neighbours it stays."""
+    if not species.charge_flow:
+        return species
+    known = {**others, species.name: species}
+    own = [
+        p
+        for p in points
+        if species.name in p.names
+        and IN_LIQUIDS in p.scan
+        and any(known[n].is_bare_cation for n in p.names)
+        and not is_held_out(p.scan)
+    ]
+    if len(own) < FEWEST_NEIGHBOURS:
+        return species
+    still = {**known, species.name: species.model_copy(update={"charge_flow": ()})}
+    errors = []
+    for having in (still, known):
+        tensors = {
+            n: species_tensors(having[n], ShortRange.charges_only())
+            for n in {n for p in own for n in p.names}
+        }
+        missed = [
+            float(
+                permanent_energy(Cluster.of([tensors[n] for n in p.names], [torch.tensor(x) for x in p.xyz]))
+            )
+            - p.components["electrostatics"]
+            for p in own
+        ]
+        errors.append(float(np.std(missed)))
+    quality = {
+        **species.quality["charge_flow"],
+        "cation_neighbours": len(own),
+        "electrostatics_spread_kJ_mol": errors[0],
+        "electrostatics_spread_flow_kJ_mol": errors[1],
+    }
+    return (known if errors[1] < errors[0] else still)[species.name].model_copy(
+        update={"quality": {**species.quality, "charge_flow": quality}}
+    )
+
+
+def _flow_verdict(species: SpeciesParameters) -> str:
+    quality = species.quality.get("charge_flow", {})
+    before, after = (quality.get(f"electrostatics_spread{k}_kJ_mol") for k in ("", "_flow"))
+    if before is None:
+        return "charge flow not tested on dimers" if species.charge_flow else "no charge flow"
+    kept = "kept" if species.charge_flow else "taken away"
+    return f"charge flow {kept}, electrostatics next to cations {before:.2f}, with it {after:.2f} kJ/mol"
 
 
 def training_pairs() -> list[tuple[str, str]]:

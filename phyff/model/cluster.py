@@ -1,6 +1,7 @@
 """Interaction energy of rigid monomers in vacuum by components: the reference the OpenMM engines are held to.
 
-Electrostatics is the Coulomb energy of permanent charges on atoms and sites plus charge penetration;
+Electrostatics is the Coulomb energy of permanent charges on atoms and sites, and of bare cations with charge
+that has flowed along bonds, plus charge penetration;
 induction the relaxation of charge-on-spring oscillators (Lamoureux and Roux 2003, doi 10.1063/1.1589749) plus
 charge transfer.
 """
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from phyff.errors import SimulationError
+from phyff.model.charge_flow import flow_energy
 from phyff.model.pairs import COMPONENTS, coulomb, damped_dispersion, slater_overlap, thole_screening
 from phyff.model.parameters import DRUDE_FORCE_CONSTANT, SpeciesTensors
 from phyff.species.parameters import ChargeSite
@@ -116,10 +118,12 @@ def site_positions(sites: Sequence[ChargeSite], xyz: Tensor) -> Tensor:
 
 
 def permanent_energy(cluster: Cluster) -> Tensor:
-    """Coulomb energy between the permanent charges of different molecules, undamped."""
+    """Coulomb energy between the permanent charges of different molecules, undamped, and that of bare cations
+    with charge that has flowed."""
     xyz, charge, parent = cluster.permanent_charges()
     i, j = Cluster._between(cluster.molecule[parent], cluster.molecule[parent])
-    return coulomb(charge[i], charge[j], _distance(xyz[i], xyz[j])).sum()
+    between = coulomb(charge[i], charge[j], _distance(xyz[i], xyz[j])).sum()
+    return between + flow_energy(cluster.atoms, cluster.species, cluster.offsets)
 
 
 def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:

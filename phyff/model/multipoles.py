@@ -1,8 +1,9 @@
 """The `multipole` engine's energy of rigid monomers in vacuum: the reference for its OpenMM realisation.
 
 Permanent charges, dipoles and quadrupoles in local frames; induced dipoles with AMOEBA's Thole damping (Ren
-and Ponder 2003, doi 10.1021/jp027815+), self-consistent by solving their linear equations. Short range and
-dispersion are those of phyff/model/cluster.py. A molecule's own permanent moments do not polarize it.
+and Ponder 2003, doi 10.1021/jp027815+), self-consistent by solving their linear equations. Short range,
+dispersion and charge flow are those of phyff/model/cluster.py. A molecule's own permanent moments do not
+polarize it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from phyff.model.charge_flow import flow_energy
 from phyff.model.cluster import Cluster, with_short_range
 from phyff.model.pairs import COMPONENTS, slater_overlap, thole_cubic_screening
 from phyff.species.frames import handedness, laboratory_axes
@@ -53,7 +55,8 @@ def laboratory_moments(cluster: Cluster) -> Moments:
 
 
 def permanent_energy(cluster: Cluster, moments: Moments) -> Tensor:
-    """Undamped energy between permanent moments of different molecules (Smith 1998, CCP5 newsletter 46)."""
+    """Undamped energy between permanent moments of different molecules (Smith 1998, CCP5 newsletter 46), and
+    that of bare cations with charge that has flowed."""
     i, j = cluster.atom_pairs()
     away = cluster.atoms[j] - cluster.atoms[i]
     r = torch.linalg.vector_norm(away, dim=1)
@@ -72,7 +75,8 @@ def permanent_energy(cluster: Cluster, moments: Moments) -> Tensor:
     )
     weights = (1, 1, 3, 15, 105)
     energies = (w * term / r ** (2 * k + 1) for k, (w, term) in enumerate(zip(weights, terms, strict=True)))
-    return COULOMB * torch.stack([energy.sum() for energy in energies]).sum()
+    between = COULOMB * torch.stack([energy.sum() for energy in energies]).sum()
+    return between + flow_energy(cluster.atoms, cluster.species, cluster.offsets)
 
 
 def induced_energy(cluster: Cluster, moments: Moments) -> Tensor:

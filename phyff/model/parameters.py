@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
 from phyff.errors import InputError
+from phyff.model.charge_flow import FlowTensors
 from phyff.model.pairs import COMPONENTS
 from phyff.species.frames import LocalFrame, local_frames
 from phyff.species.parameters import ChargeSite, SpeciesParameters
@@ -210,6 +211,7 @@ class SpeciesTensors:
             (3, n) and the exponents (n,) contact_exponents of exchange, contact_attraction_exponents of
             penetration, contact_transfer_exponents of charge transfer; a cation's own are the same as above.
         c6, c8, c10: (n,) square roots of the coefficients.
+        flows: charge that flows along bonds as the molecule moves.
         close: (n, n) True for atoms at most three bonds apart, whose permanent and short-range terms are off.
         multipoles: what the `multipole` engine has in place of charges, sites and oscillators.
     """
@@ -236,6 +238,7 @@ class SpeciesTensors:
     c6: Tensor
     c8: Tensor
     c10: Tensor
+    flows: FlowTensors
     close: Tensor
     multipoles: MultipoleTensors
 
@@ -290,6 +293,7 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
         c6=torch.sqrt(_column(species.dispersion.c6)),
         c8=torch.sqrt(_column(species.dispersion.c8)),
         c10=torch.sqrt(_column(species.dispersion.c10)),
+        flows=FlowTensors.of(species.molecule, species.charge_flow),
         close=distances <= 3,
         multipoles=_multipole_tensors(species, short_range, contact_amplitudes[COMPONENTS.index("exchange")]),
     )

@@ -82,7 +82,7 @@ def _components(
             openmm.LocalEnergyMinimizer.minimize(context, RELAXATION_TOLERANCE, 0)
         polarized = energy(*electric)
     parts = {
-        "electrostatics": permanent + energy(groups["penetration"]),
+        "electrostatics": permanent + energy(groups["penetration"], GROUPS["charge flow"]),
         "exchange": energy(groups["exchange"]),
         "induction": polarized - permanent + energy(groups["charge_transfer"], CONTACTS),
         "dispersion": energy(groups["dispersion"], GROUPS["permanent"]),

@@ -2,8 +2,8 @@
 
 NonbondedForce carries all charges (atoms, off-atom sites, oscillators) and the bare C6 tail; one short-ranged
 CustomNonbondedForce the Slater terms and what dispersion adds to bare C6, another the Slater terms of pairs
-with a bare cation, a third the Thole damping between molecules; DrudeForce the springs and the screened pairs
-inside molecules.
+with a bare cation, a third the Thole damping between molecules; a CustomHbondForce what bare cations feel of
+charge that flows; DrudeForce the springs and the screened pairs inside molecules.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from phyff.model.pairs import (
     slater_overlap_expression,
 )
 from phyff.model.parameters import SpeciesTensors
+from phyff.openmm.charge_flow import charge_flow_force
 from phyff.units import COULOMB
 
 DRUDE_MASS = 0.8
@@ -54,6 +55,7 @@ GROUPS = {
     "short range": 4,
     "multipoles": 5,
     "neural": 6,
+    "charge flow": 7,
 }
 """Force groups, for timing and analysis."""
 
@@ -113,6 +115,9 @@ def add_nonbonded_forces(
     if any(len(m.oscillators) for m in molecules):
         forces.append((_oscillator_force(molecules), "oscillators"))
         forces.append((_damping_force(molecules, columns, cutoff), "damping"))
+    flow = charge_flow_force(molecules, cutoff)
+    if flow is not None:
+        forces.append((flow, "charge flow"))
     add_forces(system, [*forces, *short_range_forces(molecules, cutoff, split_components)], permanent)
 
 

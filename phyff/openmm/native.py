@@ -1,6 +1,7 @@
 """The forces that dominate a step on CPUs, run by the compiled kernel of phyff/native: short range, damping,
 the direct space of the charges (the reciprocal space stays OpenMM's), the screened pairs of oscillators (the
-springs stay OpenMM's, whose integrators ask for them), and the neural term.
+springs stay OpenMM's, whose integrators ask for them), what bare cations feel of charge that flows, and the
+neural term.
 
 The kernel is optional, and a System stays stock OpenMM wherever it is kept or written: only what a Context is
 made of changes.
@@ -21,6 +22,8 @@ from numpy.typing import NDArray
 from openmm import unit
 from torch import Tensor
 
+from phyff.model.charge_flow import CUTOFF as FLOW_CUTOFF
+from phyff.model.charge_flow import SWITCH_START
 from phyff.model.neural import (
     ANGULAR,
     ANGULAR_WIDTH,
@@ -31,6 +34,8 @@ from phyff.model.neural import (
     KindWeights,
     network,
 )
+from phyff.openmm.charge_flow import EXPRESSION, LONGEST_BOND
+from phyff.openmm.charge_flow import NAME as FLOW
 from phyff.openmm.neural import NAME, NeuralForce
 from phyff.units import COULOMB
 
@@ -50,12 +55,21 @@ def accelerated(system: openmm.System, platform: openmm.Platform) -> openmm.Syst
 
 
 def with_native_forces(system: openmm.System) -> openmm.System:
-    """A copy with native pair forces and neural term, for any platform; needs the kernel."""
+    """A copy with native pair forces, charge flow and neural term, for any platform; needs the kernel."""
     copied = copy.deepcopy(system)
     kernel = importlib.import_module("phyff_native")
     kernel.replace_forces(int(copied.this))
     for index in reversed(_screened(copied)):
         _replace_screened_pairs(copied, index, kernel)
+    for index in reversed(_charge_flows(copied)):
+        kernel.replace_charge_flow(
+            int(copied.this),
+            index,
+            coulomb=COULOMB,
+            switch_start=SWITCH_START,
+            cutoff=FLOW_CUTOFF,
+            reach=FLOW_CUTOFF + 0.5 * LONGEST_BOND,
+        )
     for index in reversed(_neural_terms(copied)):
         function = pickle.loads(kernel.pickled_function(int(copied.this), index))
         kernel.replace_neural_force(int(copied.this), index, **_committee(function))
@@ -83,7 +97,8 @@ def notice(system: openmm.System, platform: openmm.Platform) -> str | None:
 def _costly_forces(system: openmm.System) -> list[str]:
     """Names of the forces that are worth a kernel."""
     custom = [f.getName() for f in system.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
-    return custom + [SCREENED] * len(_screened(system)) + [NAME] * len(_neural_terms(system))
+    others = {SCREENED: _screened, FLOW: _charge_flows, NAME: _neural_terms}
+    return custom + [name for name, found in others.items() for _ in found(system)]
 
 
 def _screened(system: openmm.System) -> list[int]:
@@ -124,6 +139,17 @@ def _replace_screened_pairs(system: openmm.System, index: int, kernel: Any) -> N
     )
     system.removeForce(index)
     system.addForce(springs)
+
+
+def _charge_flows(system: openmm.System) -> list[int]:
+    """Indices of the forces of bare cations with charge that flows."""
+    return [
+        index
+        for index, force in enumerate(system.getForces())
+        if isinstance(force, openmm.CustomHbondForce)
+        and force.getName() == FLOW
+        and force.getEnergyFunction() == EXPRESSION
+    ]
 
 
 def _neural_terms(system: openmm.System) -> list[int]:
@@ -178,7 +204,9 @@ def _obstacle(system: openmm.System) -> str | None:
     built_for, version = kernel.openmm_version, openmm.version.version
     if built_for.split(".")[:2] != version.split(".")[:2]:  # the binary interface changes with these
         return f"the native kernel is for OpenMM {built_for}, not {version}; {INSTALL}"
-    known = kernel.replaceable(int(system.this)) + [NAME] * hasattr(kernel, "replace_neural_force")
-    known += [SCREENED] * hasattr(kernel, "add_screened_pairs")
+    doors = {SCREENED: "add_screened_pairs", FLOW: "replace_charge_flow", NAME: "replace_neural_force"}
+    known = kernel.replaceable(int(system.this)) + [
+        name for name, door in doors.items() if hasattr(kernel, door)
+    ]
     unknown = [name for name in _costly_forces(system) if name not in known]
     return f"the native kernel does not know {', '.join(unknown)}; {INSTALL}" if unknown else None

@@ -41,10 +41,13 @@ NOTHING = "-"
 SHORT = {"electrostatics": "elec", "exchange": "exch", "induction": "ind", "dispersion": "disp"}
 Table = list[list[str]]
 ELECTRIC = """\
-Electrostatic potential on 1.4 to 2.0 van der Waals radii, over minima and shapes of the moving molecule as
-the fit weighs them, relative root mean square error: charges only, up to dipoles, up to quadrupoles; the
-multipoles of the file, which are also held to the sites at contact; the charges and sites of the `drude`
-engine. Dipole: of the lowest minimum, and the largest errors at any of those geometries."""
+Electrostatic potential on 1.4 to 2.0 van der Waals radii, over the minima as the fit weighs them, relative
+root mean square error: charges only, up to dipoles, up to quadrupoles; the multipoles of the file, which are
+also held to the sites at contact; the charges and sites of the `drude` engine. Moving: root mean square error
+of the potential of shapes the molecule takes as it moves, weighed as cations see it
+(phyff/fit/charge_flow.py): with charges and sites alone, with charge that flows along bonds, and with that
+flow fitted without the shape in question. Dipole: of the lowest minimum, and the largest errors at any of the
+minima."""
 VALENCE = """\
 Within molecules: forces and energies of displaced geometries that the fit has not seen; the bond and the
 angle that change most when the molecule is minimised alone; harmonic frequencies."""
@@ -161,6 +164,7 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
         "what it is",
         "ESP error, rank 0 / 1 / 2 / multipoles / drude (%)",
         "sites",
+        "moving, charges / flow / left out (kJ/mol/e)",
         "dipole, error of multipoles, of drude (D)",
         "polarizability (Å³), trace, eigenvalue error (%)",
         "response error (%)",
@@ -168,7 +172,10 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
     ]
     rows = []
     for s in library.species.values():
-        electric, response = s.quality.get("electrostatics", {}), s.quality.get("response", {})
+        electric, response, flow = (
+            s.quality.get(part, {}) for part in ("electrostatics", "response", "charge_flow")
+        )
+        moving = [flow.get(f"esp_rms_shapes{k}_kJ_mol_e") for k in ("", "_flow", "_flow_left_out")]
         ranks = [
             electric.get(f"esp_relative_rms_{k}") for k in ("rank0", "rank1", "rank2", "multipoles", "drude")
         ]
@@ -178,6 +185,7 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
                 title(s.name),
                 " / ".join(_percent(value) for value in ranks),
                 _number(electric.get("sites"), "d"),
+                " / ".join(_number(value, ".1f") for value in moving),
                 f"{_number(electric.get('dipole_qm_D'), '.2f')}, "
                 f"{_number(electric.get('dipole_error_D'), '.3f')}, "
                 f"{_number(electric.get('drude_dipole_error_D'), '.3f')}",

@@ -78,6 +78,22 @@ class DrudeCharges(_Part):
     sites: tuple[ChargeSite, ...] = ()
 
 
+class ChargeFlow(_Part):
+    """Charge (e) that goes from atom j to atom i as the bonds i-j, j-k and their angle change, for all atoms
+    of three symmetry classes: bond |r_ij| + next_bond |r_jk| + bend theta_ijk - at_rest."""
+
+    classes: tuple[int, int, int]
+    """Of i, j, k."""
+    bond: float
+    """e/nm."""
+    next_bond: float
+    """e/nm."""
+    bend: float
+    """e/rad; zero where the angle may become straight."""
+    at_rest: float
+    """e; the sum of the three for mean lengths and angles of the minima."""
+
+
 class Polarizability(_Part):
     """Isotropic atomic polarizabilities and the damping they were fitted with, one set an engine."""
 
@@ -122,6 +138,8 @@ class SpeciesParameters(_Part):
     conformers: tuple[ConformerParameters, ...]
     multipoles: Multipoles
     drude_charges: DrudeCharges
+    charge_flow: tuple[ChargeFlow, ...] = ()
+    """What bare cations feel of it, in both engines."""
     polarizability: Polarizability
     """For the `drude` engine."""
     multipole_polarizability: Polarizability

@@ -56,23 +56,6 @@ def test_a_higher_price_of_sites_buys_fewer_of_them_and_a_larger_error(
     assert dear["esp_relative_rms_drude"] > fit.quality["esp_relative_rms_drude"]
 
 
-def test_charges_fitted_to_moving_molecules_suit_shapes_they_have_not_seen(dmc: MonomerData) -> None:
-    known, unknown = dmc.shapes[::2], dmc.shapes[1::2]
-    still = fit_electrostatics(dmc.molecule, dmc.densities[:1], [1.0])
-    weights = [0.75, *[0.25 / len(known)] * len(known)]
-    moving = fit_electrostatics(dmc.molecule, [dmc.densities[0], *known], weights)
-
-    def error(fit: ElectrostaticFit) -> float:
-        square = 0.0
-        for density in unknown:
-            places, charges = _placed_charges(fit, density.xyz)
-            miss = (charges / np.linalg.norm(density.esp_points[:, None] - places, axis=2)).sum(1)
-            square += np.mean((miss - density.esp_values) ** 2)
-        return float(np.sqrt(square))
-
-    assert error(moving) < 0.93 * error(still)
-
-
 def test_sites_and_multipoles_beat_charges_alone(fit: ElectrostaticFit) -> None:
     alone = fit.quality["esp_relative_rms_rank0"]
     assert fit.quality["esp_relative_rms_drude"] < 0.7 * alone

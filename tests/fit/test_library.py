@@ -10,7 +10,7 @@ import torch
 from library_species import NAMES, RECORDS
 
 from phyff.fit.response import amoeba, exponential, molecular_tensor
-from phyff.fit.species import weighted_densities
+from phyff.fit.species import CHARGE_TEMPERATURE, boltzmann_weights
 from phyff.model import multipoles
 from phyff.model.cluster import Cluster, permanent_energy, site_positions
 from phyff.model.multipoles import laboratory_moments
@@ -48,9 +48,8 @@ def test_charges_sum_to_the_net_charge(name: str) -> None:
     assert sum(species.drude_charges.atoms) + sites == pytest.approx(species.charge, abs=1e-6)
 
 
-POTENTIAL_BAR = 3.6
-"""kJ/mol/e, on 1.4 to 2 van der Waals radii, over minima and shapes of moving molecules; charges that do not
-change with the shape leave 1.3 to 3.6 even with quadrupoles."""
+POTENTIAL_BAR = 3.3
+"""kJ/mol/e, on 1.4 to 2 van der Waals radii, over the minima."""
 
 
 @every_species
@@ -58,10 +57,9 @@ def test_charges_and_sites_miss_the_potential_by_as_much_as_reported(name: str) 
     species, square = SPECIES[name], 0.0
     sites = species.drude_charges.sites
     charges = np.array([*species.drude_charges.atoms, *(site.charge for site in sites)])
-    relative = 0.0
-    for density, weight in zip(
-        *weighted_densities(library_species.quantum_data(species.smiles)), strict=True
-    ):
+    relative, data = 0.0, library_species.quantum_data(species.smiles)
+    weights = boltzmann_weights(data.energies, CHARGE_TEMPERATURE)
+    for density, weight in zip(data.densities, weights, strict=True):
         places = site_positions(sites, torch.tensor(density.xyz * BOHR_NM)).numpy() / BOHR_NM
         away = density.esp_points[:, None] - np.vstack([density.xyz, places])
         miss = (charges / np.linalg.norm(away, axis=2)).sum(1) - density.esp_values
@@ -71,6 +69,15 @@ def test_charges_and_sites_miss_the_potential_by_as_much_as_reported(name: str) 
         species.quality["electrostatics"]["esp_relative_rms_drude"], rel=1e-3, abs=1e-6
     )
     assert np.sqrt(square) * HARTREE_KJ < POTENTIAL_BAR
+
+
+@every_molecule
+def test_flows_of_charge_predict_shapes_that_were_left_out(name: str) -> None:
+    quality = SPECIES[name].quality["charge_flow"]
+    assert quality["esp_rms_shapes_flow_kJ_mol_e"] < quality["esp_rms_shapes_flow_left_out_kJ_mol_e"]
+    assert quality["esp_rms_shapes_flow_left_out_kJ_mol_e"] < quality["esp_rms_shapes_kJ_mol_e"]
+    without, with_flow = (quality.get(f"electrostatics_spread{k}_kJ_mol", np.inf) for k in ("", "_flow"))
+    assert bool(SPECIES[name].charge_flow) == (with_flow < without or np.isinf(without))
 
 
 CONTACT_MISSES = {"DME": 4.2, "DOL": 4.2, "diglyme": 4.7}
@@ -125,9 +132,10 @@ def test_valence_terms_hold_on_geometries_they_were_not_fitted_to(name: str) -> 
 
 
 BOND_MISSES = {"FSI-": 0.0102, "TFSI-": 0.0141}
-ANGLE_MISSES = {"FSI-": 4.8, "TFSI-": 4.1, "DEC": 1.8, "DOL": 1.65}
+ANGLE_MISSES = {"FSI-": 4.8, "TFSI-": 4.1, "DEC": 1.8, "EMC": 1.8, "DOL": 1.65}
 """Angstrom and degrees; species beyond the bars of 0.01 and 1.5: a minimum of FSI- 10 kJ/mol above the lowest
-(CONFORMER_BAR lets it off), one of the five of TFSI- and of the six of DEC (the lowest is met), and DOL."""
+(CONFORMER_BAR lets it off), one of the five of TFSI- and of the six of DEC and EMC (the lowest is met), and
+DOL."""
 
 
 @every_molecule

@@ -1,12 +1,27 @@
-"""Which dimers are computed: the records there are belong to the scans that are asked for."""
+"""Which dimers are computed: the records there are belong to the scans that are asked for. Which flows of
+charge a library keeps: those that dimers with cations confirm."""
 
 from collections import Counter
 from itertools import combinations_with_replacement
 
-from library_species import RECORDS, SHORT_RANGE, load
+import numpy as np
+import pytest
+import torch
+from library_species import RECORDS, SHORT_RANGE, load, random_pose, with_random_flows
 
-from phyff.fit.training import CORE, FURTHER_PAIRS, LIBRARY, _alike, dimer_jobs, training_pairs
-from phyff.model.parameters import ShortRangeClass
+from phyff.fit.short_range import IN_LIQUIDS, DimerPoint, is_held_out
+from phyff.fit.training import (
+    CORE,
+    FEWEST_NEIGHBOURS,
+    FURTHER_PAIRS,
+    LIBRARY,
+    _alike,
+    dimer_jobs,
+    training_pairs,
+    with_tested_flow,
+)
+from phyff.model.cluster import Cluster, permanent_energy
+from phyff.model.parameters import ShortRange, ShortRangeClass, species_tensors
 from phyff.qm.level import PHYFF_2026A
 from phyff.qm.store import RecordStore
 
@@ -35,3 +50,53 @@ def test_a_model_that_differs_towards_cations_only_leaves_the_files_of_species_a
     other = SHORT_RANGE.classes["*"].model_copy(update={"exchange": 0.36})
     classes = SHORT_RANGE.model_copy(update={"classes": {**SHORT_RANGE.classes, oxygen: other}})
     assert not _alike(species, SHORT_RANGE, classes)
+
+
+LITHIUM = load("Li+")
+FLOWING = with_random_flows(load("EC"), np.random.default_rng(2)).model_copy(
+    update={"quality": {"charge_flow": {}}}
+)
+
+
+def _neighbours(truth: tuple, offset: float = 0.0, held_out: bool = False) -> list[DimerPoint]:
+    """Li+ next to moving EC in liquids, whose electrostatics is that of charges with the flows `truth`, all
+    held out or none."""
+    rng, known = np.random.default_rng(5), FLOWING.model_copy(update={"charge_flow": truth})
+    tensors = [species_tensors(s, ShortRange.charges_only()) for s in (LITHIUM, known)]
+    points: list[DimerPoint] = []
+    number = 0
+    while len(points) < FEWEST_NEIGHBOURS + 3:
+        number += 1
+        scan = f"Li+ + EC{IN_LIQUIDS}#{number}"
+        if is_held_out(scan) != held_out:
+            continue
+        xyz = random_pose(FLOWING.xyz + rng.normal(scale=0.004, size=FLOWING.xyz.shape), rng)
+        places = (np.array([[0.0, 0.0, 0.36]]), xyz)
+        energy = permanent_energy(Cluster.of(tensors, [torch.tensor(x) for x in places])).item()
+        points.append(DimerPoint(("Li+", "EC"), places, {"electrostatics": energy + offset}, scan))
+    return points
+
+
+def _tested(points: list[DimerPoint]) -> tuple[bool, dict]:
+    """Whether the flow is kept, and its quality figures."""
+    found = with_tested_flow(FLOWING, {"Li+": LITHIUM, "EC": FLOWING}, points)
+    return bool(found.charge_flow), found.quality["charge_flow"]
+
+
+def test_a_flow_that_dimers_with_cations_confirm_is_kept_whatever_the_mean_error() -> None:
+    kept, quality = _tested(_neighbours(FLOWING.charge_flow, offset=-5.0))
+    assert kept
+    assert quality["electrostatics_spread_flow_kJ_mol"] == pytest.approx(0.0, abs=1e-9)
+    assert quality["electrostatics_spread_kJ_mol"] > 1.0
+
+
+def test_a_flow_that_they_contradict_is_taken_away_and_the_figures_say_so() -> None:
+    kept, quality = _tested(_neighbours(()))
+    assert not kept
+    assert quality["electrostatics_spread_kJ_mol"] == pytest.approx(0.0, abs=1e-9)
+    assert quality["electrostatics_spread_flow_kJ_mol"] > 1.0
+
+
+def test_held_out_dimers_and_few_ones_do_not_decide() -> None:
+    for points in (_neighbours((), held_out=True), _neighbours(())[: FEWEST_NEIGHBOURS - 1]):
+        assert _tested(points) == (True, {})

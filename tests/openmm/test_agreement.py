@@ -21,6 +21,7 @@ FORCE_FIELD = ForceField(
     tuple(library_species.load(name) for name in NAMES), ShortRange.load(FOLDER / "short_range.json")
 )
 CONTACT_NM, FAR_NM = 0.25, 0.8
+DISPLACED_NM = 0.003
 ION_CONTACT_NM = {"Li+": 0.19, "Na+": 0.22, "K+": 0.26}
 """Closest atoms of a bare cation and its neighbour."""
 ABSOLUTE, RELATIVE = 0.02, 1e-4
@@ -51,11 +52,13 @@ def _clusters(number: int) -> list[Monomers]:
 
 
 def _assembled(names: tuple[str, ...], farthest: float, rng: np.random.Generator) -> Monomers:
-    """Random conformers and orientations, each added between contact with the others and `farthest`."""
+    """Random conformers and orientations, atoms displaced a little (charge flows then), each added between
+    contact with the others and `farthest`."""
     monomers: Monomers = []
     for name in names:
         conformers = FORCE_FIELD.named(name).conformers
         xyz = random_pose(np.array(conformers[rng.integers(len(conformers))].xyz_nm), rng)
+        xyz += rng.normal(scale=DISPLACED_NM, size=xyz.shape)
         if monomers:
             contact = min(ION_CONTACT_NM.get(n, CONTACT_NM) for n in (name, *(n for n, _ in monomers)))
             gap = contact + max(farthest - contact, 0.0) * rng.uniform() ** 2

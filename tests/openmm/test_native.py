@@ -7,7 +7,7 @@ import library_species
 import numpy as np
 import openmm
 import pytest
-from library_species import SHORT_RANGE, random_pose
+from library_species import SHORT_RANGE, random_pose, with_random_flows
 from openmm.app import Topology
 
 from phyff.openmm.drude import GROUPS
@@ -19,10 +19,13 @@ needs_kernel = pytest.mark.skipif(
     reason=f"the native kernel is not installed; {INSTALL}",
 )
 COUNTS = [("Li+", 4), ("PF6-", 4), ("EC", 28), ("DMC", 28)]
-FORCE_FIELD = ForceField(tuple(library_species.load(name) for name, _ in COUNTS), SHORT_RANGE)
+RNG = np.random.default_rng(11)
+FORCE_FIELD = ForceField(
+    tuple(with_random_flows(library_species.load(name), RNG) for name, _ in COUNTS), SHORT_RANGE
+)
 SPACING = 0.65
 EDGE = 4 * SPACING
-PAIR_GROUPS = {GROUPS[name] for name in ("permanent", "damping", "oscillators", "short range")}
+PAIR_GROUPS = {GROUPS[name] for name in ("permanent", "damping", "oscillators", "short range", "charge flow")}
 RECIPROCAL_GROUP = 20
 """Of its own here: OpenMM computes it in single precision on the CPU platform, accelerated or not."""
 TOLERANCE = 1e-9
@@ -73,10 +76,12 @@ def _context(system: openmm.System, platform: str, threads: str = "1") -> openmm
     return openmm.Context(system, openmm.VerletIntegrator(0.001), engine, properties)
 
 
-def _pair_state(context: openmm.Context, positions: np.ndarray, vectors: np.ndarray) -> openmm.State:
+def _pair_state(
+    context: openmm.Context, positions: np.ndarray, vectors: np.ndarray, groups: set[int] = PAIR_GROUPS
+) -> openmm.State:
     context.setPeriodicBoxVectors(*vectors)
     context.setPositions(positions)
-    return context.getState(energy=True, forces=True, groups=PAIR_GROUPS)
+    return context.getState(energy=True, forces=True, groups=groups)
 
 
 def _energy(context: openmm.Context, positions: np.ndarray, vectors: np.ndarray) -> float:
@@ -84,9 +89,13 @@ def _energy(context: openmm.Context, positions: np.ndarray, vectors: np.ndarray)
 
 
 def _assert_same(
-    native: openmm.Context, reference: openmm.Context, positions: np.ndarray, vectors: np.ndarray
+    native: openmm.Context,
+    reference: openmm.Context,
+    positions: np.ndarray,
+    vectors: np.ndarray,
+    groups: set[int] = PAIR_GROUPS,
 ) -> None:
-    found, expected = (_pair_state(context, positions, vectors) for context in (native, reference))
+    found, expected = (_pair_state(context, positions, vectors, groups) for context in (native, reference))
     assert found.getPotentialEnergy()._value == pytest.approx(
         expected.getPotentialEnergy()._value, rel=TOLERANCE
     )
@@ -116,7 +125,8 @@ def test_pair_forces_are_taken_over_with_their_names_and_groups(system) -> None:
     }
     (springs,) = (f for f in copied.getForces() if isinstance(f, openmm.DrudeForce))
     assert springs.getNumParticles() and not springs.getNumScreenedPairs()
-    assert not [f for f in copied.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
+    replaced = (openmm.CustomNonbondedForce, openmm.CustomHbondForce)
+    assert not [f for f in copied.getForces() if isinstance(f, replaced)]
     (remaining,) = (f for f in copied.getForces() if isinstance(f, openmm.NonbondedForce))
     assert not remaining.getIncludeDirectSpace()
     assert sum(isinstance(f, openmm.CustomNonbondedForce) for f in system.getForces()) == 3
@@ -202,6 +212,19 @@ def test_excluded_pairs_longer_than_half_the_box_are_no_nearest_images() -> None
     contexts = (_context(with_native_forces(system), "CPU"), _context(system, "Reference"))
     for shift in (0.0, 0.4, 1.1):  # the molecule crosses the boundary
         _assert_same(*contexts, positions + shift, edge * np.eye(3))
+
+
+@needs_kernel
+@pytest.mark.parametrize("edge", [EDGE, None], ids=["box", "vacuum"])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_charge_flow_alone_is_that_of_stock_openmm(box, edge, threads) -> None:
+    topology, positions = box
+    system = FORCE_FIELD.create_system(topology, edge and 0.8)
+    group, vectors = {GROUPS["charge flow"]}, EDGE * np.eye(3)
+    contexts = _context(with_native_forces(system), "CPU", threads), _context(system, "Reference")
+    for shift in (0.0, 0.4, 1.1):
+        _assert_same(*contexts, positions + shift, vectors, group)
+    assert abs(contexts[1].getState(energy=True, groups=group).getPotentialEnergy()._value) > 1.0
 
 
 @needs_kernel

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "charge_flow.h"
 #include "neural_force.h"
 #include "openmm/PythonForce.h"
 #include "pair_force.h"
@@ -63,10 +64,19 @@ void add_screened_pairs(std::uintptr_t address, const std::string& name, int gro
     system_at(address).addForce(force.release());
 }
 
+/// Put the kernel in the place of the force with that index, under its name and in its group.
+void replace_charge_flow(std::uintptr_t address, int index, double coulomb, double switch_start, double cutoff,
+                         double reach) {
+    OpenMM::System& system = system_at(address);
+    const auto& stock = dynamic_cast<const OpenMM::CustomHbondForce&>(system.getForce(index));
+    system.addForce(new phyff::ChargeFlow(stock, coulomb, {switch_start, cutoff, reach}));
+    system.removeForce(index);
+}
+
 }  // namespace
 
 NB_MODULE(phyff_native, module) {
-    module.doc() = "PhyFF's pair forces and neural term as native OpenMM forces.";
+    module.doc() = "PhyFF's pair forces, charge flow and neural term as native OpenMM forces.";
     module.attr("openmm_version") = OPENMM_VERSION;
     module.def(
         "replaceable",
@@ -93,6 +103,10 @@ NB_MODULE(phyff_native, module) {
                nb::arg("first"), nb::arg("second"), nb::arg("product"), nb::arg("screening"),
                "Add charges that meet damped as those of a DrudeForce's screened pairs do: particles, products of "
                "charges (kJ/mol nm) and screenings (1/nm).");
+    module.def("replace_charge_flow", &replace_charge_flow, nb::arg("system"), nb::arg("index"), nb::kw_only(),
+               nb::arg("coulomb"), nb::arg("switch_start"), nb::arg("cutoff"), nb::arg("reach"),
+               "Put the kernel in the place of the CustomHbondForce with that index; numbers as in FlowRange in "
+               "charge_flow.h.");
     module.def("replace_neural_force", &replace_neural_force, nb::arg("system"), nb::arg("index"), nb::kw_only(),
                nb::arg("particles"), nb::arg("molecules"), nb::arg("kinds"), nb::arg("cutoff"), nb::arg("wall"),
                nb::arg("saturation"), nb::arg("centres"), nb::arg("widths"), nb::arg("exponents"),

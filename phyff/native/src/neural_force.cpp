@@ -1,6 +1,5 @@
 #include "neural_force.h"
 
-#include <algorithm>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -25,15 +24,12 @@ class NeuralForceImpl : public CustomCPPForceImpl {
     double computeForce(ContextImpl& context, const std::vector<Vec3>& positions, std::vector<Vec3>& forces) override;
 
   private:
-    const Box& vacuum_around(const std::vector<Vec3>& positions);
-
     const NeuralForce& owner_;
     std::unique_ptr<Threads> threads_;
     std::unique_ptr<PairList> list_;
     std::vector<int> kind_of_, kinds_;  // by particle of the System, and by place
     std::vector<Workspace> workspaces_;
     std::vector<Sum> sums_;
-    Box vacuum_;
 };
 
 std::vector<std::pair<int, int>> pairs_within(const NeuralAtoms& atoms) {
@@ -65,7 +61,7 @@ void NeuralForceImpl::initialize(ContextImpl& context) {
 double NeuralForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions,
                                      std::vector<Vec3>& forces) {
     const bool periodic = owner_.usesPeriodicBoundaryConditions();
-    if (list_->update(positions, periodic ? box_of(context) : vacuum_around(positions)))
+    if (periodic ? list_->update(positions, box_of(context)) : list_->update(positions))
         for (int place = 0; place < list_->size(); ++place) kinds_[place] = kind_of_[list_->order()[place]];
     threads_->run([&](int thread) {
         list_->prepare(thread);
@@ -73,20 +69,6 @@ double NeuralForceImpl::computeForce(ContextImpl& context, const std::vector<Vec
         add_neural(owner_.committee(), *list_, kinds_, thread, workspaces_[thread], sums_[thread]);
     });
     return add_up(sums_, *list_, forces);
-}
-
-/// A box so wide that no atom is near an image of another; it stays the same while it can.
-const Box& NeuralForceImpl::vacuum_around(const std::vector<Vec3>& positions) {
-    Vec3 low = positions[owner_.atoms().particles.front()], high = low;
-    for (const int particle : owner_.atoms().particles)
-        for (int d = 0; d < 3; ++d) {
-            low[d] = std::min(low[d], positions[particle][d]);
-            high[d] = std::max(high[d], positions[particle][d]);
-        }
-    const Vec3 size = high - low;
-    const double gap = 2 * owner_.committee().cutoff, widest = std::max({size[0], size[1], size[2]});
-    if (!(widest + gap <= vacuum_.ax)) vacuum_.ax = vacuum_.by = vacuum_.cz = 2 * (widest + gap);
-    return vacuum_;
 }
 
 }  // namespace

@@ -143,6 +143,22 @@ void PairList::prepare(int thread) {
     if (narrow_due_) narrow_rows(share.wide, now_.data(), box_, narrow_range_ * narrow_range_, share.narrow);
 }
 
+/// A box so wide that no particle is near an image of another; it stays the same while it can.
+Box PairList::vacuum_around(const std::vector<Vec3>& positions) const {
+    Vec3 low = positions[particles_.front()], high = low;
+    for (const int particle : particles_)
+        for (int d = 0; d < 3; ++d) {
+            low[d] = std::min(low[d], positions[particle][d]);
+            high[d] = std::max(high[d], positions[particle][d]);
+        }
+    const Vec3 size = high - low;
+    const double needed = std::max({size[0], size[1], size[2]}) + 2 * cutoff_;
+    if (needed <= box_.ax) return box_;
+    Box box;
+    box.ax = box.by = box.cz = 2 * needed;
+    return box;
+}
+
 /// Take over the positions unless the narrow margin is used up, be it by a jump.
 bool PairList::follow_narrow(const std::vector<Vec3>& positions) {
     if (box_ != narrowed_box_) return false;
@@ -252,7 +268,7 @@ void PairList::list_block(int block, Share& share) const {
     const int first = listing_ == Listing::once ? block : 0;
     find_gaps(box_, spheres_, block, first, blocks(), share.gaps.data());
     for (int other = first; other < blocks(); ++other)
-        if (share.gaps[other] < range_) list_pair(block, other, share);
+        if (share.gaps[other] < range_ && (active_[block] | active_[other])) list_pair(block, other, share);
     for (int k = begin; k < end; ++k) {
         for (const int slot : excluded_[slot_at_[k]]) share.excluded[place_of_[slot] / kLanes] = 0;
         std::vector<Partners>& listed = share.listed[k - begin];
@@ -293,6 +309,11 @@ void PairList::list_pair(int block, int other, Share& share) const {
 void Sum::clear() {
     energy = 0;
     std::fill(force.begin(), force.end(), Vectors());
+}
+
+void Sum::push(int place, const Vec3& by) {
+    Vectors& block = force[place / kLanes];
+    block.x.of[place % kLanes] += by[0], block.y.of[place % kLanes] += by[1], block.z.of[place % kLanes] += by[2];
 }
 
 double add_up(const std::vector<Sum>& sums, const PairList& list, std::vector<Vec3>& forces) {

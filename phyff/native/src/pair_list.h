@@ -85,6 +85,8 @@ class PairList {
 
     /// Take over positions and box; true when the places are new. Then prepare() the share of each thread.
     bool update(const std::vector<OpenMM::Vec3>& positions, const Box& box);
+    /// The same in vacuum.
+    bool update(const std::vector<OpenMM::Vec3>& positions) { return update(positions, vacuum_around(positions)); }
     void prepare(int thread);
 
     int size() const { return static_cast<int>(order_.size()); }
@@ -93,6 +95,8 @@ class PairList {
     const std::vector<int>& order() const { return order_; }
     /// Positions by block, without jumps by lattice vectors since the list was made.
     const std::vector<Vectors>& positions() const { return now_; }
+    /// One of them.
+    OpenMM::Vec3 at(int place) const;
     const Box& box() const { return box_; }
 
     /// A thread's share of the pairs.
@@ -106,6 +110,7 @@ class PairList {
         std::vector<double> gaps;              // by block
     };
 
+    Box vacuum_around(const std::vector<OpenMM::Vec3>& positions) const;
     bool follow_narrow(const std::vector<OpenMM::Vec3>& positions);
     bool follow_wide(const std::vector<OpenMM::Vec3>& positions);
     void sort_into_blocks(const std::vector<OpenMM::Vec3>& positions);
@@ -113,7 +118,6 @@ class PairList {
     void list_share(int thread);
     void list_block(int block, Share& share) const;
     void list_pair(int block, int other, Share& share) const;
-    OpenMM::Vec3 at(int place) const;
     void put(int place, const OpenMM::Vec3& r);
 
     std::vector<int> particles_;
@@ -139,6 +143,8 @@ struct Sum {
     std::vector<Vectors> force;  // by block, kJ/mol/nm
 
     void clear();
+    /// Add a force on the particle at a place.
+    void push(int place, const OpenMM::Vec3& by);
 };
 
 /// Set the forces on the particles of a list, and zero on others, from what its threads found. Returns the energy.

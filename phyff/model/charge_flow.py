@@ -1,0 +1,106 @@
+"""Charge that flows along the bonds of a molecule as it moves, felt by the bare cations next to it.
+
+Charges of a molecule at rest miss the potential of one whose bonds and angles have changed, most of all where
+a cation sits at 0.2 nm. For atoms i and k bonded to j the charge that has gone from j to i is
+F = bond |r_ij| + next_bond |r_jk| + bend theta_ijk - at_rest, and a bare cation of charge q has the energy
+q F (1/r_i - 1/r_j) with it, switched off with the mean of r_i and r_j between SWITCH_START and CUTOFF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from phyff.species.molecule import Molecule
+from phyff.units import COULOMB
+
+if TYPE_CHECKING:
+    from phyff.model.parameters import SpeciesTensors
+    from phyff.species.parameters import ChargeFlow
+
+SWITCH_START, CUTOFF = 0.40, 0.55
+"""nm."""
+SWITCH = "1 - t^3*(10 - t*(15 - 6*t))"
+"""Of t from 0 to 1, as an OpenMM expression; twice continuously differentiable."""
+
+
+@dataclass(frozen=True)
+class FlowTensors:
+    """Flows of one species, (T,) each, float64.
+
+    Attributes:
+        atoms: (T, 3) i, j, k: charge goes from j to i.
+        bond, next_bond: e/nm. bend: e/rad. at_rest: e.
+    """
+
+    atoms: Tensor
+    bond: Tensor
+    next_bond: Tensor
+    bend: Tensor
+    at_rest: Tensor
+
+    @classmethod
+    def of(cls, molecule: Molecule, flows: Sequence[ChargeFlow]) -> FlowTensors:
+        """Of every triple of atoms whose symmetry classes have a flow."""
+        known = {flow.classes: flow for flow in flows}
+        classes = molecule.symmetry_classes
+        found = [
+            (triple, known[key])
+            for triple in bonded_triples(molecule)
+            if (key := (classes[triple[0]], classes[triple[1]], classes[triple[2]])) in known
+        ]
+        columns = [
+            torch.tensor([getattr(flow, name) for _, flow in found], dtype=torch.float64)
+            for name in ("bond", "next_bond", "bend", "at_rest")
+        ]
+        return cls(torch.tensor([triple for triple, _ in found], dtype=torch.int64).reshape(-1, 3), *columns)
+
+    def charges(self, xyz: Tensor) -> Tensor:
+        """(T,) e, that have gone from j to i in a molecule at xyz (n, 3), nm."""
+        i, j, k = self.atoms.T
+        near, far = xyz[i] - xyz[j], xyz[k] - xyz[j]
+        one, other = (torch.linalg.vector_norm(edge, dim=1) for edge in (near, far))
+        cosine = torch.clamp((near * far).sum(1) / (one * other), -1.0, 1.0)
+        # Where a straight line may come up there is no bend, and no derivative of its angle may be taken.
+        bent = self.bend != 0
+        angle = torch.acos(torch.where(bent, cosine, torch.zeros_like(cosine)))
+        return self.bond * one + self.next_bond * other + self.bend * angle - self.at_rest
+
+
+def bonded_triples(molecule: Molecule) -> list[tuple[int, int, int]]:
+    """All (i, j, k) with two different atoms i and k bonded to j, both ways round."""
+    return [
+        (i, j, k)
+        for j in range(molecule.n_atoms)
+        for i in molecule.neighbours(j)
+        for k in molecule.neighbours(j)
+        if i != k
+    ]
+
+
+def flow_energy(atoms: Tensor, species: Sequence[SpeciesTensors], offsets: Sequence[int]) -> Tensor:
+    """kJ/mol, of monomers with atoms (A, 3), nm, the first of each at its offset."""
+    energy = atoms.new_zeros(())
+    cations = [(s, start) for s, start in zip(species, offsets, strict=True) if s.is_bare_cation]
+    for molecule, start in zip(species, offsets, strict=True):
+        flows = molecule.flows
+        if not cations or not len(flows.atoms):
+            continue
+        xyz = atoms[start : start + len(molecule.widths)]
+        moved = flows.charges(xyz)
+        for cation, place in cations:
+            r = torch.linalg.vector_norm(xyz - atoms[place], dim=1)
+            near, far = r[flows.atoms[:, 0]], r[flows.atoms[:, 1]]
+            felt = moved * (1 / near - 1 / far) * _switch(0.5 * (near + far))
+            energy = energy + COULOMB * cation.charges[0] * felt.sum()
+    return energy
+
+
+def _switch(r: Tensor) -> Tensor:
+    """SWITCH of the distance."""
+    t = torch.clamp((r - SWITCH_START) / (CUTOFF - SWITCH_START), 0.0, 1.0)
+    return 1 - t**3 * (10 - t * (15 - 6 * t))

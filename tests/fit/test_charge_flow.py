@@ -1,0 +1,134 @@
+"""Flows of charge fitted to shapes of moving molecules: found where they exist, honest about new shapes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from library_species import quantum_data
+
+from phyff.fit import charge_flow
+from phyff.fit.charge_flow import ChargeFlowFit, cation_weights, fit_charge_flow
+from phyff.fit.species import fit_nonbonded
+from phyff.model.charge_flow import FlowTensors, bonded_triples
+from phyff.model.cluster import site_positions
+from phyff.qm.monomer import MonomerData, MonomerDensity
+from phyff.species.molecule import Molecule
+from phyff.species.parameters import ChargeFlow, DrudeCharges, SpeciesParameters
+from phyff.units import BOHR_NM, HARTREE_KJ
+
+
+@pytest.fixture(scope="module")
+def species(ec: MonomerData) -> SpeciesParameters:
+    return fit_nonbonded("EC", ec)
+
+
+def _fit(data: MonomerData, charges: DrudeCharges, shapes: list[MonomerDensity]) -> ChargeFlowFit:
+    return fit_charge_flow(data.molecule, data.densities[:1], [1.0], shapes, charges)
+
+
+def _potential(
+    molecule: Molecule, density: MonomerDensity, charges: DrudeCharges, flows: tuple[ChargeFlow, ...]
+) -> np.ndarray:
+    """(G,) hartree/e, of charges, sites, and what has flowed."""
+    xyz = torch.tensor(density.xyz * BOHR_NM)
+    on_atoms = np.array(charges.atoms)
+    tensors = FlowTensors.of(molecule, flows)
+    moved = tensors.charges(xyz).numpy()
+    np.add.at(on_atoms, tensors.atoms[:, 0].numpy(), moved)
+    np.add.at(on_atoms, tensors.atoms[:, 1].numpy(), -moved)
+    places = np.vstack([density.xyz, site_positions(charges.sites, xyz).numpy() / BOHR_NM])
+    values = np.array([*on_atoms, *(site.charge for site in charges.sites)])
+    potential: np.ndarray = (values / np.linalg.norm(density.esp_points[:, None] - places[None], axis=2)).sum(
+        1
+    )
+    return potential
+
+
+def _error(
+    molecule: Molecule,
+    densities: list[MonomerDensity],
+    charges: DrudeCharges,
+    flows: tuple[ChargeFlow, ...] = (),
+) -> float:
+    """Root mean square as cations see it, kJ/mol/e."""
+    squares = [
+        cation_weights(d) @ (_potential(molecule, d, charges, flows) - d.esp_values) ** 2 for d in densities
+    ]
+    return HARTREE_KJ * float(np.sqrt(np.mean(squares)))
+
+
+def test_the_potential_of_moving_shapes_is_as_good_as_reported(
+    ec: MonomerData, species: SpeciesParameters
+) -> None:
+    quality, charges = species.quality["charge_flow"], species.drude_charges
+    assert quality["shapes"] == len(ec.shapes)
+    found = _error(ec.molecule, ec.shapes, charges)
+    assert found == pytest.approx(quality["esp_rms_shapes_kJ_mol_e"], rel=1e-6)
+    found = _error(ec.molecule, ec.shapes, charges, species.charge_flow)
+    assert found == pytest.approx(quality["esp_rms_shapes_flow_kJ_mol_e"], rel=1e-6)
+
+
+@pytest.mark.parametrize("part", [0, 1])
+def test_flows_suit_shapes_they_have_not_seen(ec: MonomerData, species: SpeciesParameters, part: int) -> None:
+    known, unknown = ec.shapes[part::2], ec.shapes[1 - part :: 2]
+    flows = _fit(ec, species.drude_charges, known).flows
+    still = _error(ec.molecule, unknown, species.drude_charges)
+    assert _error(ec.molecule, unknown, species.drude_charges, flows) < 0.85 * still
+
+
+def test_the_error_of_shapes_left_out_is_that_of_fits_without_them(
+    ec: MonomerData, species: SpeciesParameters
+) -> None:
+    charges, few = species.drude_charges, ec.shapes[:3]
+    squares = []
+    for k, left_out in enumerate(few):
+        flows = _fit(ec, charges, [*few[:k], *few[k + 1 :]]).flows
+        squares.append(_error(ec.molecule, [left_out], charges, flows) ** 2)
+    found = _fit(ec, charges, few).quality["esp_rms_shapes_flow_left_out_kJ_mol_e"]
+    assert found == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-6)
+
+
+def test_flows_that_exist_are_found(
+    ec: MonomerData, species: SpeciesParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charge_flow, "RIDGE", 1e-6)
+    made = [
+        replace(d, esp_values=_potential(ec.molecule, d, species.drude_charges, species.charge_flow))
+        for d in ec.shapes
+    ]
+    found = _fit(ec, species.drude_charges, made).flows
+    assert _error(ec.molecule, made, species.drude_charges, found) < 0.01
+
+
+def test_nothing_has_flowed_at_rest(ec: MonomerData, species: SpeciesParameters) -> None:
+    tensors = FlowTensors.of(ec.molecule, species.charge_flow)
+    rest = tensors.charges(torch.tensor(ec.densities[0].xyz * BOHR_NM))
+    moved = tensors.charges(torch.tensor(ec.shapes[0].xyz * BOHR_NM))
+    assert moved.abs().max() > 0.003
+    # over the triples of a kind, whose lengths and angles differ a little: the ring is puckered
+    kinds = [tuple(ec.molecule.symmetry_classes[a] for a in triple) for triple in tensors.atoms.tolist()]
+    for kind in set(kinds):
+        own = torch.tensor([other == kind for other in kinds])
+        assert rest[own].sum().item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_without_shapes_there_are_no_flows(ec: MonomerData, species: SpeciesParameters) -> None:
+    assert _fit(ec, species.drude_charges, []) == ChargeFlowFit((), {})
+    assert "charge_flow" not in fit_nonbonded("EC", replace(ec, shapes=[])).quality
+
+
+@pytest.mark.parametrize("smiles", ["CC#N", "F[P-](F)(F)(F)(F)F"])
+def test_a_straight_angle_moves_no_charge(smiles: str) -> None:
+    data = quantum_data(smiles)
+    fitted = fit_nonbonded("straight", data)
+    classes = data.molecule.symmetry_classes
+    bends = {flow.classes: flow.bend for flow in fitted.charge_flow}
+    xyz = data.densities[0].xyz
+    straight = set()
+    for i, j, k in bonded_triples(data.molecule):
+        one, other = xyz[i] - xyz[j], xyz[k] - xyz[j]
+        if one @ other < -0.99 * np.linalg.norm(one) * np.linalg.norm(other):
+            straight.add((classes[i], classes[j], classes[k]))
+    assert straight
+    assert all((bend == 0.0) == (key in straight) for key, bend in bends.items())
