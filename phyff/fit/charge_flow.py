@@ -7,13 +7,13 @@ they are lowest and cations sit; flows between atoms of the same symmetry classe
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from phyff.fit.electrostatics import STRAIGHT_COSINE
-from phyff.model.charge_flow import bonded_triples
+from phyff.fit.electrostatics import STRAIGHT_COSINE, traceless
+from phyff.model.charge_flow import FlowTensors, bonded_triples
 from phyff.model.cluster import site_positions
 from phyff.qm.monomer import MonomerDensity
 from phyff.species.molecule import Molecule
@@ -63,6 +63,23 @@ def fit_charge_flow(
         "esp_rms_shapes_flow_left_out_kJ_mol_e": _rms([s.error(v) for s, v in zip(own, unseen, strict=True)]),
     }
     return ChargeFlowFit(unknowns.flows(values), quality)
+
+
+def without_flow(molecule: Molecule, density: MonomerDensity, flows: Sequence[ChargeFlow]) -> MonomerDensity:
+    """The density with the potential and moments that are left for charges which do not move."""
+    tensors = FlowTensors.of(molecule, flows)
+    moved = tensors.charges(torch.tensor(density.xyz * BOHR_NM)).numpy()
+    charges = np.zeros(molecule.n_atoms)
+    np.add.at(charges, tensors.atoms[:, 0].numpy(), moved)
+    np.add.at(charges, tensors.atoms[:, 1].numpy(), -moved)
+    away = np.linalg.norm(density.esp_points[:, None] - density.xyz[None], axis=2)
+    second_moment = np.einsum("n,na,nb->ab", charges, density.xyz, density.xyz)
+    return replace(
+        density,
+        esp_values=density.esp_values - (charges / away).sum(1),
+        dipole=density.dipole - charges @ density.xyz,
+        quadrupole=density.quadrupole - traceless(second_moment),
+    )
 
 
 @dataclass(frozen=True)

@@ -53,28 +53,34 @@ class ElectrostaticFit:
 
 
 def fit_electrostatics(
-    molecule: Molecule, densities: Sequence[MonomerDensity], weights: Sequence[float] | np.ndarray
+    molecule: Molecule,
+    densities: Sequence[MonomerDensity],
+    weights: Sequence[float] | np.ndarray,
+    also: Sequence[MonomerDensity] = (),
+    share: float = 0.0,
 ) -> ElectrostaticFit:
     """Fit a species with the densities of its geometries, the lowest conformer first, each with its weight.
 
+    also: densities that have this share of the fit, all alike, and none in its quality figures.
     Raises:
         FitError: no set of sites reproduces the potential.
     """
     frames = local_frames(molecule)
+    geometries = _Geometries.of(densities, weights, also, share)
     mbis, refined = (
-        [_fit_multipoles(molecule, frames, densities, weights, rank, refine) for rank in (0, 1, 2)]
+        [_fit_multipoles(molecule, frames, geometries, rank, refine) for rank in (0, 1, 2)]
         for refine in (False, True)
     )
     best = refined[2]
-    search = _SiteSearch(molecule, densities, weights, best.parameters)
+    search = _SiteSearch(molecule, geometries, best.parameters)
     trial = search.run()
     charges, site_error, site_moments = search.charges(trial)
     if site_error > 0.5:
         raise FitError(
             f"The charges of {molecule.smiles} miss its electrostatic potential by {site_error:.0%}."
         )
-    contact = [_at_contact(molecule, density) for density in densities]
-    final = _fit_multipoles(molecule, frames, densities, weights, 2, True, search.seen_at(trial, contact))
+    contact = [_at_contact(molecule, density) for density in geometries.densities]
+    final = _fit_multipoles(molecule, frames, geometries, 2, True, search.seen_at(trial, contact))
     quality = {
         **{f"esp_relative_rms_mbis_rank{rank}": fit.potential_error for rank, fit in enumerate(mbis)},
         **{f"esp_relative_rms_rank{rank}": fit.potential_error for rank, fit in enumerate(refined)},
@@ -88,6 +94,33 @@ def fit_electrostatics(
         "sites": len(charges.sites),
     }
     return ElectrostaticFit(final.parameters, charges, quality)
+
+
+@dataclass(frozen=True)
+class _Geometries:
+    """What is fitted: densities with their weights, and with those they have in the quality figures."""
+
+    densities: list[MonomerDensity]
+    weights: np.ndarray
+    judged: np.ndarray
+
+    @classmethod
+    def of(
+        cls,
+        densities: Sequence[MonomerDensity],
+        weights: Sequence[float] | np.ndarray,
+        also: Sequence[MonomerDensity],
+        share: float,
+    ) -> _Geometries:
+        own = np.asarray(weights, dtype=float)
+        if not also:
+            return cls(list(densities), own, own)
+        alike = np.full(len(also), share * own.sum() / len(also))
+        return cls(
+            [*densities, *also],
+            np.concatenate([(1.0 - share) * own, alike]),
+            np.concatenate([own, 0.0 * alike]),
+        )
 
 
 def _at_contact(molecule: Molecule, density: MonomerDensity) -> MonomerDensity:
@@ -181,13 +214,13 @@ class _FittedMultipoles:
 def _fit_multipoles(
     molecule: Molecule,
     frames: Sequence[LocalFrame],
-    densities: Sequence[MonomerDensity],
-    weights: Sequence[float] | np.ndarray,
+    geometries: _Geometries,
     rank: int,
     refine: bool,
     contact: Sequence[MonomerDensity] = (),
 ) -> _FittedMultipoles:
     """contact: for each density what its potential should also be on other points, with CONTACT_WEIGHT."""
+    densities, weights = geometries.densities, geometries.weights
     unknowns = _Unknowns.of(molecule, frames, rank)
     prior = np.sum(
         [
@@ -210,7 +243,7 @@ def _fit_multipoles(
     values = _restrained(
         designs, densities, weights, prior, ridge, counts, float(molecule.charge), near, contact
     )
-    error, moments = _errors(designs, densities, weights, values)
+    error, moments = _errors(designs, densities, geometries.judged, values)
     return _FittedMultipoles(_as_multipoles(molecule, frames, unknowns, values), error, moments)
 
 
@@ -249,11 +282,11 @@ def _design(unknowns: _Unknowns, frames: Sequence[LocalFrame], density: MonomerD
             if component.rank == 0:
                 column += 1.0 / r
                 mu += position
-                theta += _traceless(np.outer(position, position))
+                theta += traceless(np.outer(position, position))
             elif component.rank == 1:
                 column += away @ unit / r**3
                 mu += unit
-                theta += _traceless(_symmetric(unit, position))
+                theta += traceless(_symmetric(unit, position))
             else:
                 column += np.einsum("ga,ab,gb->g", away, unit, away) / r**5
                 theta += unit
@@ -263,7 +296,7 @@ def _design(unknowns: _Unknowns, frames: Sequence[LocalFrame], density: MonomerD
     return _Design(np.array(potential).T, np.array(dipole).T, np.array(quadrupole).T)
 
 
-def _traceless(second_moment: np.ndarray) -> np.ndarray:
+def traceless(second_moment: np.ndarray) -> np.ndarray:
     """Buckingham quadrupole of a second moment sum q r r."""
     return 1.5 * second_moment - 0.5 * np.trace(second_moment) * np.eye(3)
 
@@ -307,9 +340,12 @@ def _errors(
     weights: Sequence[float] | np.ndarray,
     values: np.ndarray,
 ) -> tuple[float, tuple[float, float]]:
-    """Relative rms of the potential; largest dipole (D) and quadrupole (e nm^2) error of a geometry."""
+    """Relative rms of the potential; largest dipole (D) and quadrupole (e nm^2) error of a geometry. None
+    counts without a weight."""
     square, dipole, quadrupole = 0.0, 0.0, 0.0
     for design, density, weight in zip(designs, densities, weights, strict=True):
+        if not weight:
+            continue
         miss = design.potential @ values - density.esp_values
         square += weight * float(miss @ miss) / float(density.esp_values @ density.esp_values)
         dipole = max(
@@ -397,14 +433,9 @@ class _Trial:
 class _SiteSearch:
     """Which off-atom sites, and what charges, carry the electrostatic potential of a species."""
 
-    def __init__(
-        self,
-        molecule: Molecule,
-        densities: Sequence[MonomerDensity],
-        weights: Sequence[float] | np.ndarray,
-        multipoles: Multipoles,
-    ) -> None:
-        self.molecule, self.densities, self.weights = molecule, densities, weights
+    def __init__(self, molecule: Molecule, geometries: _Geometries, multipoles: Multipoles) -> None:
+        self.molecule, self.geometries = molecule, geometries
+        densities, weights = geometries.densities, geometries.weights
         labels = sorted(set(molecule.symmetry_classes))
         members = [
             tuple(i for i, s in enumerate(molecule.symmetry_classes) if s == label) for label in labels
@@ -485,7 +516,7 @@ class _SiteSearch:
         """The charges of a trial as parameters, the error of their potential and of their moments."""
         columns = [*range(len(self.atoms)), *trial.groups]
         designs = [design.columns(columns) for design in self.designs]
-        error, moments = _errors(designs, self.densities, self.weights, trial.values)
+        error, moments = _errors(designs, self.geometries.densities, self.geometries.judged, trial.values)
         atoms = np.zeros(self.molecule.n_atoms)
         for value, own in zip(trial.values, self.atoms, strict=False):
             atoms[list(own.atoms)] = value
@@ -502,7 +533,7 @@ def _charge_design(groups: Sequence[_SiteGroup], density: MonomerDensity) -> _De
     places = [group.positions(density.xyz) for group in groups]
     potential = [(1.0 / np.linalg.norm(density.esp_points[:, None] - p[None], axis=2)).sum(1) for p in places]
     dipole = [p.sum(0) for p in places]
-    quadrupole = [_traceless(p.T @ p).ravel() for p in places]
+    quadrupole = [traceless(p.T @ p).ravel() for p in places]
     return _Design(np.array(potential).T, np.array(dipole).T, np.array(quadrupole).T)
 
 

@@ -8,7 +8,8 @@ import torch
 from library_species import quantum_data
 
 from phyff.fit import charge_flow
-from phyff.fit.charge_flow import ChargeFlowFit, cation_weights, fit_charge_flow
+from phyff.fit.charge_flow import ChargeFlowFit, cation_weights, fit_charge_flow, without_flow
+from phyff.fit.electrostatics import fit_electrostatics
 from phyff.fit.species import fit_nonbonded
 from phyff.model.charge_flow import FlowTensors, bonded_triples
 from phyff.model.cluster import site_positions
@@ -111,6 +112,34 @@ def test_nothing_has_flowed_at_rest(ec: MonomerData, species: SpeciesParameters)
     for kind in set(kinds):
         own = torch.tensor([other == kind for other in kinds])
         assert rest[own].sum().item() == pytest.approx(0.0, abs=1e-12)
+
+
+def test_what_is_left_without_the_flow_has_the_potential_and_dipole_of_the_rest(
+    ec: MonomerData, species: SpeciesParameters
+) -> None:
+    shape, nothing = ec.shapes[0], DrudeCharges(atoms=(0.0,) * ec.molecule.n_atoms)
+    left = without_flow(ec.molecule, shape, species.charge_flow)
+    gone = _potential(ec.molecule, shape, nothing, species.charge_flow)
+    np.testing.assert_allclose(shape.esp_values - left.esp_values, gone, atol=1e-12)
+    # far away it is that of a dipole
+    far = 1e4 * np.eye(3)
+    at_a_distance = _potential(ec.molecule, replace(shape, esp_points=far), nothing, species.charge_flow)
+    dipole = shape.dipole - left.dipole
+    assert np.linalg.norm(dipole) > 1e-3
+    np.testing.assert_allclose(
+        at_a_distance, far @ dipole / 1e12, rtol=0.01, atol=1e-5 * np.abs(dipole).max() / 1e8
+    )
+
+
+def test_shapes_share_in_the_charges_but_not_in_their_quality_figures(ec: MonomerData) -> None:
+    alone = fit_electrostatics(ec.molecule, ec.densities, [1.0])
+    with_shapes = fit_electrostatics(ec.molecule, ec.densities, [1.0], ec.shapes, 0.5)
+    assert with_shapes.drude_charges != alone.drude_charges
+    figure = with_shapes.quality["esp_relative_rms_drude"]
+    density, charges = ec.densities[0], with_shapes.drude_charges
+    missed = _potential(ec.molecule, density, charges, ()) - density.esp_values
+    assert figure == pytest.approx(np.linalg.norm(missed) / np.linalg.norm(density.esp_values), rel=1e-6)
+    assert figure > alone.quality["esp_relative_rms_drude"]
 
 
 def test_without_shapes_there_are_no_flows(ec: MonomerData, species: SpeciesParameters) -> None:
