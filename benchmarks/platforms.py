@@ -77,10 +77,9 @@ class Limits:
     """Of oscillators, root mean square."""
 
 
-MIXED = Limits(1e-3, 1e-3, 1.5e-2)
+MIXED = Limits(1e-3, 1e-3, 1e-2)
 DOUBLE = Limits(1e-5, 1e-4, 1e-5)
-"""Forces less than energies: GPU kernels keep parameters of bonds in single precision, whatever is asked.
-Displacements least: in neutral molecules they are small beside what charges of an e and their sites cancel."""
+"""Forces less than energies: GPU kernels keep parameters of bonds in single precision, whatever is asked."""
 
 
 @dataclass(frozen=True)
