@@ -26,9 +26,9 @@ EXPRESSION = (
 )
 
 
-def charge_flow_force(molecules: Sequence[Placed], cutoff: float | None) -> openmm.CustomHbondForce | None:
-    """The bare cations' energy with charge that flows in other molecules; None where there is no such pair.
-    cutoff: of the System's charges, nm, None in vacuum."""
+def charge_flow_forces(molecules: Sequence[Placed], cutoff: float | None) -> list[tuple[openmm.Force, str]]:
+    """The bare cations' energy with charge that flows in other molecules, with its group; none where there is
+    no such pair. cutoff: of the System's charges, nm, None in vacuum."""
     force = openmm.CustomHbondForce(EXPRESSION)
     force.setName(NAME)
     force.addPerAcceptorParameter("q")
@@ -44,4 +44,4 @@ def charge_flow_force(molecules: Sequence[Placed], cutoff: float | None) -> open
         rows = torch.stack([flows.bond, flows.next_bond, flows.bend, flows.at_rest], dim=1).tolist()
         for triple, row in zip(flows.atoms.tolist(), rows, strict=True):
             force.addDonor(*(molecule.atoms[atom] for atom in triple), row)
-    return force if force.getNumAcceptors() and force.getNumDonors() else None
+    return [(force, NAME)] if force.getNumAcceptors() and force.getNumDonors() else []

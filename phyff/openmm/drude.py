@@ -27,7 +27,7 @@ from phyff.model.pairs import (
     slater_overlap_expression,
 )
 from phyff.model.parameters import SpeciesTensors
-from phyff.openmm.charge_flow import charge_flow_force
+from phyff.openmm.charge_flow import charge_flow_forces
 from phyff.units import COULOMB
 
 DRUDE_MASS = 0.8
@@ -115,9 +115,7 @@ def add_nonbonded_forces(
     if any(len(m.oscillators) for m in molecules):
         forces.append((_oscillator_force(molecules), "oscillators"))
         forces.append((_damping_force(molecules, columns, cutoff), "damping"))
-    flow = charge_flow_force(molecules, cutoff)
-    if flow is not None:
-        forces.append((flow, "charge flow"))
+    forces += charge_flow_forces(molecules, cutoff)
     add_forces(system, [*forces, *short_range_forces(molecules, cutoff, split_components)], permanent)
 
 

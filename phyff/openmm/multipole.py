@@ -14,7 +14,7 @@ import openmm
 
 from phyff.errors import InputError
 from phyff.model.pairs import COMPONENTS, MAX_ARGUMENT, slater_overlap_expression
-from phyff.openmm.charge_flow import charge_flow_force
+from phyff.openmm.charge_flow import charge_flow_forces
 from phyff.openmm.drude import (
     SHORT_RANGE_CUTOFF,
     Columns,
@@ -69,9 +69,7 @@ def add_nonbonded_forces(
         molecules, [_charges_inside(m) for m in molecules], cutoff, openmm.NonbondedForce.CutoffPeriodic
     )
     forces: list[tuple[openmm.Force, str]] = [(multipoles, "multipoles"), (inside, "permanent")]
-    flow = charge_flow_force(molecules, cutoff)
-    if flow is not None:
-        forces.append((flow, "charge flow"))
+    forces += charge_flow_forces(molecules, cutoff)
     forces += [(force, "permanent") for force in _site_forces(molecules)]
     forces += [(force, "short range") for force in _contact_forces(molecules, cutoff)]
     add_forces(system, [*forces, *short_range_forces(molecules, cutoff, split_components)], inside)
