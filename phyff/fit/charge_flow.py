@@ -1,7 +1,8 @@
 """Flows of charge of a species (phyff/model/charge_flow.py), from potentials of shapes it takes as it moves.
 
-Ridge regression of what its charges, which know the minima alone, leave of those potentials, above all where
-they are lowest and cations sit; flows between atoms of the same symmetry classes share their coefficients.
+Ridge regression of what its charges leave of those potentials, above all where they are lowest and cations
+sit: with all points alike the electrostatics of Li+ in the grip of dimethoxyethane, in a small part of the
+surface, was a third worse. Flows between atoms of the same symmetry classes share their coefficients.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from phyff.fit.electrostatics import STRAIGHT_COSINE, traceless
+from phyff.fit.electrostatics import STRAIGHT_COSINE, cation_weights, traceless
 from phyff.model.charge_flow import FlowTensors, bonded_triples
 from phyff.model.cluster import site_positions
 from phyff.qm.monomer import MonomerDensity
@@ -23,9 +24,6 @@ from phyff.units import BOHR_NM, COULOMB, HARTREE_KJ
 RIDGE = 1.0
 """(kJ/mol/e)^2 of the mean squared error of the potential that a flow of 1 e/A, or 1 e/rad, has to save: most
 shapes left out were best predicted at 0.3 to 3."""
-DEPTH = 50.0
-"""kJ/mol/e; a point's weight falls by e where the potential is so much higher. With all points alike the
-electrostatics of Li+ in the grip of dimethoxyethane, in a small part of the surface, was a third worse."""
 PER_ANGSTROM = 10.0
 
 Classes = tuple[int, int, int]
@@ -160,14 +158,6 @@ class _Equations:
         if values is None:
             return self.constant
         return float(values @ self.matrix @ values - 2 * values @ self.vector) + self.constant
-
-
-def cation_weights(density: MonomerDensity) -> np.ndarray:
-    """(G,) weights of the points of a potential, which sum to one; see DEPTH."""
-    potential = HARTREE_KJ * density.esp_values
-    weights = np.exp((potential.min() - potential) / DEPTH)
-    normalised: np.ndarray = weights / weights.sum()
-    return normalised
 
 
 def _left(density: MonomerDensity, charges: DrudeCharges) -> np.ndarray:
