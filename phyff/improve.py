@@ -27,7 +27,7 @@ from phyff.qm.level import LevelOfTheory
 from phyff.qm.store import RecordStore
 from phyff.replicas import run_folders
 
-SIDES = {"in the training": ("train", "validation"), "held out": ("test",)}
+SIDES = {"in the training": "train", "held out": "test"}
 """Of the split by sources, as a user says it; a third of the clusters is held out of every training."""
 
 Turn = Mapping[str, tuple[Judgement, Judgement]]
@@ -88,9 +88,7 @@ def improve(
     after = NeuralTerm.load(folder / NEURAL_FILE)
     tensors = {name: species_tensors(s, model) for name, s in species.items()}
     samples = with_physics(labels, tensors)
-    sides = {
-        side: [s for s in samples if split_of(s.label.source) in splits] for side, splits in SIDES.items()
-    }
+    sides = {side: [s for s in samples if split_of(s.label.source) == split] for side, split in SIDES.items()}
     return {
         side: (judged(before, own, tensors), judged(after, own, tensors))
         for side, own in sides.items()

@@ -125,7 +125,7 @@ def taught(spec: dict) -> dict:
 
 def improved(run_dir: Path, folder: Path, **options) -> learning.Turn:
     arguments = {"clusters": 18, "level": PHYFF_2026A, "forces": True, "folder": folder, "workers": 1}
-    schedule = Schedule(epochs=60, patience=60, rate=1e-2)
+    schedule = Schedule(epochs=60, rate=1e-2)
     return learning.improve(run_dir, say=lambda line: None, schedule=schedule, **(arguments | options))
 
 
@@ -183,7 +183,7 @@ def test_one_turn_makes_the_term_better_and_surer_where_it_was_not(
         assert after.force_spread < 0.6 * before.force_spread
     term = NeuralTerm.load(folder / "neural.safetensors")
     assert term.architecture == IGNORANT.architecture
-    assert term.metadata["labels"] == {"train": 10, "validation": 2, "test": 6}
+    assert term.metadata["labels"] == {"train": 12, "test": 6}
     header, rows = learning.table(turn)
     assert [row[:2] for row in rows] == [["in the training", "12"], ["held out", "6"]]
     assert all(len(row) == len(header) and "→" in row[2] for row in rows)
@@ -253,9 +253,9 @@ def test_replicas_are_learned_from_together(run_dir: Path, tmp_path: Path, folde
         copied(run_dir, out / f"replica-{number}")
     (out / "replicas.json").write_text(json.dumps({"replicas": 2, "at_once": 1}))
     said: list[str] = []
-    learning.improve(out, 6, PHYFF_2026A, True, folder, 1, said.append, Schedule(epochs=1))
+    learning.improve(out, 9, PHYFF_2026A, True, folder, 1, said.append, Schedule(epochs=1))
     assert f"{2 * len(uncertain_frames(run_dir))} frames" in said[0]
-    assert quantum == [f"both-uncertain#{k}" for k in range(6)]
+    assert quantum == [f"both-uncertain#{k}" for k in range(9)]
 
 
 def test_the_command_improves_the_term_of_the_library(

@@ -1,15 +1,16 @@
 """Training of the neural term: a committee learns what quantum chemistry leaves over after the physics.
 
 Data are the dimers of the training set and whatever labelled clusters the store holds. Splits go by scan and
-by cluster source: the test set is that of the short-range fit, validation stops the training, and nothing of
-either enters a gradient. Members of the committee differ by their starting weights and by a bootstrap over
-sources. No experimental number enters. kJ/mol and nm.
+by cluster source: the test set is that of the short-range fit, and nothing of it enters a gradient. Members
+of the committee differ by their starting weights and by the sixth of the other sources that each leaves out,
+and that says which of its epochs was best. No experimental number enters. kJ/mol and nm.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -43,8 +44,8 @@ from phyff.qm import clusters
 from phyff.qm.store import read_record
 from phyff.species.parameters import SpeciesParameters
 
-VALIDATION_SHARE = 6
-"""Of the sources that are not held out one in so many, by a hash, stops the training. Not by their numbers:
+FOLDS = 6
+"""Parts of the sources that are not held out; each member leaves one out. By a hash, not by their numbers:
 equal numbers mean like approaches, and a fit that has never seen one says little about the others."""
 FLOOR = 0.5
 """kJ/mol; energy errors are weighed against this, CATION_EASE times as much with a bare cation, times the
@@ -56,12 +57,19 @@ FORCE_FLOOR, FORCE_RELATIVE = 20.0, 0.05
 """kJ/mol/nm and share: force errors are weighed against these."""
 ROBUST = 3.0
 """Weighted errors above it count linearly (Huber)."""
+LAST_RATE = 0.02
+"""Of the rate a training starts with."""
+EVALUATE_EVERY = 4
+"""Epochs between looks at what members left out."""
+LARGEST_GRADIENT = 10.0
 TINY = 1e-12
 """(kJ/mol/nm)^2; keeps the length of a force error differentiable."""
 PAD = -1
 PRECISION = torch.float32
 """Of a training; residuals are known to 0.01 kJ/mol."""
-SPLITS = ("train", "validation", "test")
+SPLITS = ("train", "test")
+LEFT_OUT = "left out"
+"""Errors of training labels by the members that have not seen them."""
 ALL = "all"
 NEURAL_FILE = "neural.safetensors"
 BARE_SATURATION = 400.0
@@ -115,19 +123,23 @@ class Schedule:
     """How a committee is trained.
 
     Attributes:
-        epochs: at most; patience: epochs without a better validation loss of any member before the end.
-        batch: labels of a step. rate: of AdamW, falls to a tenth over `epochs`. decay: of its weights.
+        epochs: of which each member keeps its best; batch: labels of a step.
+        rate: of AdamW, falls along a cosine to LAST_RATE of itself. decay: of its weights.
         force_weight: of the mean squared force error against that of energies.
-        seed: of weights, bootstraps and the order of the data.
+        seed: of weights and the order of the data.
     """
 
-    epochs: int = 400
-    patience: int = 60
+    epochs: int = 80
     batch: int = 64
     rate: float = 4e-3
     decay: float = 1e-2
     force_weight: float = 1.0
     seed: int = 2026
+
+    def rate_at(self, epoch: int) -> float:
+        """Of the steps of an epoch."""
+        falling = 0.5 * (1.0 + math.cos(math.pi * epoch / self.epochs))
+        return self.rate * (LAST_RATE + (1.0 - LAST_RATE) * falling)
 
 
 def make_neural(
@@ -159,29 +171,25 @@ def make_neural(
     say(", ".join(f"{split}: {len(own)} labels" for split, own in parts.items()))
 
     def fit(
-        title: str,
-        train: Sequence[Sample],
-        validation: Sequence[Sample],
-        baseline: bool = True,
-        checkpoint: Path | None = None,
+        title: str, train: Sequence[Sample], baseline: bool = True, checkpoint: Path | None = None
     ) -> NeuralTerm:
         shape = architecture if baseline else replace(architecture, saturation=BARE_SATURATION)
-        seen, kept = (Data.of(own, tensors, shape.variant, baseline) for own in (train, validation))
+        seen = Data.of(train, tensors, shape.variant, baseline)
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task(title, total=schedule.epochs)
             return train_committee(
-                seen, kept, shape, schedule, checkpoint, lambda epoch: bar.update(task, completed=epoch)
+                seen, shape, schedule, checkpoint, lambda epoch: bar.update(task, completed=epoch)
             )
 
     path = folder / NEURAL_FILE
-    term = fit(
-        "neural term", parts["train"], parts["validation"], checkpoint=path.with_suffix(".training.part")
-    )
+    term = fit("neural term", parts["train"], checkpoint=path.with_suffix(".training.part"))
+    errors = {split: errors_by_class(term, own, tensors) for split, own in parts.items()}
+    errors[LEFT_OUT] = errors_by_class(term, parts["train"], tensors, by_left_out=True)
     summary: dict[str, Any] = {
         "architecture": asdict(architecture),
         "schedule": asdict(schedule),
         "labels": {split: len(own) for split, own in parts.items()},
-        "errors": {split: errors_by_class(term, own, tensors) for split, own in parts.items()},
+        "errors": errors,
     }
     metadata = {
         **term.metadata,
@@ -198,8 +206,8 @@ def make_neural(
         summary["learning_curve"] = [
             learning_point(fraction, parts, tensors, fit) for fraction in LEARNING_FRACTIONS
         ]
-        errors = {name: left_out(name, samples, tensors, fit) for name in leave_out if name in used}
-        summary["left_out"] = {name: found for name, found in errors.items() if found is not None}
+        without = {name: left_out(name, samples, tensors, fit) for name in leave_out if name in used}
+        summary["left_out"] = {name: found for name, found in without.items() if found is not None}
     return summary
 
 
@@ -222,12 +230,12 @@ def learning_point(
 ) -> dict[str, Any]:
     """Test errors after training on a share of the sources, with the physics and without."""
     sources = sorted({s.label.source for s in parts["train"]})
-    order = np.random.default_rng(0).permutation(len(sources))[: max(1, round(fraction * len(sources)))]
+    order = np.random.default_rng(0).permutation(len(sources))[: max(FOLDS, round(fraction * len(sources)))]
     kept = {sources[k] for k in order}
     train = [s for s in parts["train"] if s.label.source in kept]
     row: dict[str, Any] = {"labels": len(train)}
     for name, baseline in (("hybrid", True), ("without_physics", False)):
-        term = fit(f"{len(train)} labels, {name}", train, parts["validation"], baseline)
+        term = fit(f"{len(train)} labels, {name}", train, baseline)
         errors = errors_by_class(term, parts["test"], tensors, baseline)[ALL]
         row["physics"] = {key: errors[f"physics_{key}"] for key in ("rms", "weighted_rms")}
         row[name] = {key: errors[f"hybrid_{key}"] for key in ("rms", "weighted_rms")}
@@ -242,13 +250,10 @@ def left_out(
 ) -> dict[str, Any] | None:
     """Errors on all labels with a species after training without any of them; None when no others are
     left."""
-    others = [s for s in samples if name not in s.label.names]
-    train, validation = (
-        [s for s in others if split_of(s.label.source) == split] for split in ("train", "validation")
-    )
-    if not train or not validation:
+    train = [s for s in samples if name not in s.label.names and split_of(s.label.source) == "train"]
+    if not train:
         return None
-    term = fit(f"without {name}", train, validation)
+    term = fit(f"without {name}", train)
     return errors_by_class(term, [s for s in samples if name in s.label.names], tensors)
 
 
@@ -257,8 +262,11 @@ def errors_by_class(
     samples: Sequence[Sample],
     tensors: Mapping[str, SpeciesTensors],
     baseline: bool = True,
+    by_left_out: bool = False,
 ) -> dict[str, dict[str, float]]:
     """Root mean square errors of physics and of the hybrid, by pair of species, number of molecules, and ALL.
+    by_left_out: the samples are those that the committee was trained on, and each is judged only by the
+    members that left it out.
 
     "rms" is over labels with a total below zero, kJ/mol; "weighted_rms" over all, weighted as in the
     training; "force_rms" of an atom's share of net force and torque, kJ/mol/nm; "spread" the committee's mean
@@ -268,13 +276,17 @@ def errors_by_class(
         return {}
     data = Data.of(samples, tensors, term.architecture.variant, baseline)
     energies, forces = data.predict(term)
+    judges = torch.ones_like(energies)
+    if by_left_out:
+        judges = 1.0 - data.training_masks(len(energies)).to(judges)
+    judges = judges / judges.sum(0)
     errors = {
-        "physics": np.array([s.residual for s in samples]),
-        "hybrid": (data.targets - energies.mean(0)).numpy(),
+        "physics": np.array([s.residual for s in samples]) if baseline else data.targets.numpy(),
+        "hybrid": (data.targets - (judges * energies).sum(0)).numpy(),
     }
     weights, attractive = data.weights.numpy(), np.array([s.label.total < 0.0 for s in samples])
     spread = energies.std(0, correction=0).numpy()
-    forces = forces.mean(0)
+    forces = (judges[:, data.owner, None] * forces).sum(0)
     rows = {}
     for name, own in sorted(_classes(samples).items()):
         mask = np.zeros(len(samples), dtype=bool)
@@ -376,11 +388,15 @@ def label_of(
 
 
 def split_of(source: str) -> str:
-    """ "train", "validation" or "test", by the name of a scan or cluster source."""
-    if is_held_out(source):
-        return "test"
-    number = int.from_bytes(hashlib.sha256(source.encode()).digest()[:8], "big")
-    return "train" if number % VALIDATION_SHARE else "validation"
+    """ "train" or "test", by the name of a scan or cluster source."""
+    return "test" if is_held_out(source) else "train"
+
+
+def folds_of(sources: Sequence[str]) -> list[int]:
+    """Of each source the part it belongs to, alike for equal sources; all FOLDS are of equal size."""
+    order = sorted(set(sources), key=lambda source: hashlib.sha256(source.encode()).digest())
+    place = {source: k % FOLDS for k, source in enumerate(order)}
+    return [place[source] for source in sources]
 
 
 def with_physics(labels: Sequence[Label], tensors: Mapping[str, SpeciesTensors]) -> list[Sample]:
@@ -440,7 +456,7 @@ class Data:
         functions: (A, N, F) pair_functions of the vectors.
         targets, weights: (S,). labelled: (S,) whether a sample has forces.
         forces, force_weights: (A, 3) of rigid molecules and (A,), zero weight where there are none.
-        source: (S,) number of the source a sample comes from.
+        fold: (S,) see folds_of.
     """
 
     kinds: AtomKinds
@@ -456,7 +472,7 @@ class Data:
     labelled: Tensor
     forces: Tensor
     force_weights: Tensor
-    source: np.ndarray
+    fold: Tensor
     variant: str
 
     @classmethod
@@ -469,9 +485,7 @@ class Data:
     ) -> Data:
         """baseline: whether the physics is taken off. Raises FitError when there are no samples."""
         if not samples:
-            raise FitError(
-                "The neural term has no labels to train or to validate on; run 'phyff train' first."
-            )
+            raise FitError("The neural term has no labels to learn from; run 'phyff train' first.")
         kinds, numbers = AtomKinds.of([tensors[n] for n in sorted(tensors)])
         kind_of = dict(zip(sorted(tensors), numbers, strict=True))
         found = [cluster_of(s.label, tensors) for s in samples]
@@ -479,7 +493,6 @@ class Data:
         kind = torch.cat([kind_of[n] for s in samples for n in s.label.names])
         neighbour, vectors = _neighbour_lists(found)
         forces = [_force_target(s, n, baseline) for s, n in zip(samples, sizes, strict=True)]
-        sources = {name: k for k, name in enumerate(sorted({s.label.source for s in samples}))}
         return cls(
             kinds=kinds,
             kind=kind,
@@ -496,7 +509,7 @@ class Data:
             labelled=torch.tensor([s.label.forces is not None for s in samples]),
             forces=torch.cat([target for target, _ in forces]),
             force_weights=torch.cat([weight for _, weight in forces]),
-            source=np.array([sources[s.label.source] for s in samples]),
+            fold=torch.tensor(folds_of([s.label.source for s in samples])),
             variant=variant,
         )
 
@@ -523,8 +536,12 @@ class Data:
             labelled=self.labelled[chosen],
             forces=self.forces[atoms],
             force_weights=self.force_weights[atoms],
-            source=self.source[chosen.numpy()],
+            fold=self.fold[chosen],
         )
+
+    def training_masks(self, members: int) -> Tensor:
+        """(members, S) whether a member learns from a sample; each leaves a part out."""
+        return self.fold != torch.arange(members)[:, None] % FOLDS
 
     def to(self, precision: torch.dtype) -> Data:
         """The same in another precision."""
@@ -611,27 +628,34 @@ def _force_target(sample: Sample, size: int, baseline: bool) -> tuple[Tensor, Te
 
 def train_committee(
     train: Data,
-    validation: Data,
     architecture: Architecture,
     schedule: Schedule,
     checkpoint: Path | None = None,
     progress: Callable[[int], None] = lambda epoch: None,
 ) -> NeuralTerm:
-    """Each member's weights at its lowest validation loss. A `checkpoint` of the same data and settings is
-    taken up where it stopped, and removed in the end.
+    """Each member's weights where its loss on what it leaves out was lowest. A `checkpoint` of the same data
+    and settings is taken up where it stopped, and removed in the end.
+
+    Raises:
+        FitError: there are fewer than FOLDS sources.
     """
-    train, validation = train.to(PRECISION), validation.to(PRECISION)
+    if len(train.fold.unique()) < FOLDS:
+        raise FitError(
+            f"The neural term learns from {FOLDS} scans or cluster centres at least, for a part of them is "
+            "left out by each network; label more with 'phyff label'."
+        )
+    train = train.to(PRECISION)
     weights = {
         name: w.to(PRECISION).requires_grad_(True)
         for name, w in initial_weights(architecture, schedule.seed).items()
     }
-    state = _State.fresh(weights, schedule, _fingerprint(train, validation, architecture, schedule))
+    state = _State.fresh(weights, schedule, _fingerprint(train, architecture, schedule))
     if checkpoint is not None and checkpoint.is_file():
         state.resume(checkpoint)
-    bootstrap = _bootstrap(train.source, architecture.members, schedule.seed).to(PRECISION)
-    while state.epoch < schedule.epochs and state.epoch - state.best_epoch < schedule.patience:
+    learned = train.training_masks(architecture.members).to(PRECISION)
+    while state.epoch < schedule.epochs:
         for group in state.optimizer.param_groups:
-            group["lr"] = schedule.rate * 0.1 ** (state.epoch / schedule.epochs)
+            group["lr"] = schedule.rate_at(state.epoch)
         order = torch.randperm(
             len(train.targets), generator=torch.Generator().manual_seed(schedule.seed + state.epoch)
         )
@@ -639,20 +663,25 @@ def train_committee(
             mask = torch.zeros(len(order), dtype=torch.bool)
             mask[chosen] = True
             term = NeuralTerm(architecture, weights, {})
-            loss = _loss(term, train.part(mask), schedule, bootstrap[:, mask], create_graph=True).sum()
+            loss = _loss(term, train.part(mask), schedule, learned[:, mask], create_graph=True).sum()
             state.optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(list(weights.values()), 10.0)
+            _clip([w.grad for w in weights.values() if w.grad is not None])
             state.optimizer.step()
         state.epoch += 1
-        frozen = NeuralTerm(architecture, {name: w.detach() for name, w in weights.items()}, {})
-        state.keep_best(_loss(frozen, validation, schedule).detach())
+        if state.epoch % EVALUATE_EVERY == 0 or state.epoch == schedule.epochs:
+            frozen = NeuralTerm(architecture, {name: w.detach() for name, w in weights.items()}, {})
+            state.keep_best(_loss(frozen, train, schedule, 1.0 - learned).detach())
         if checkpoint is not None and state.epoch % 20 == 0:
             state.save(checkpoint)
         progress(state.epoch)
     if checkpoint is not None:
         checkpoint.unlink(missing_ok=True)
-    metadata = {"schedule": asdict(schedule), "epochs": state.epoch, "validation_loss": state.lowest.tolist()}
+    metadata = {
+        "schedule": asdict(schedule),
+        "best_epochs": state.best_epochs.tolist(),
+        "left_out_loss": state.lowest.tolist(),
+    }
     return NeuralTerm(architecture, state.best, metadata).to(torch.float64)
 
 
@@ -660,12 +689,10 @@ def _loss(
     term: NeuralTerm,
     data: Data,
     schedule: Schedule,
-    counts: Tensor | None = None,
+    counts: Tensor,
     create_graph: bool = False,
 ) -> Tensor:
-    """(members,) robust mean square of the weighted errors; counts (members, S): weights of the bootstrap."""
-    if counts is None:
-        counts = data.weights.new_ones((term.architecture.members, len(data.targets)))
+    """(members,) robust mean square of the weighted errors; counts (members, S): weights of the samples."""
     summed, of_forces = counts.new_zeros(len(counts)), counts.new_zeros(len(counts))
     for with_forces in (False, True):
         own = data.labelled == with_forces
@@ -683,32 +710,29 @@ def _loss(
     return summed / counts.sum(1).clamp(min=1.0) + schedule.force_weight * of_forces
 
 
+def _clip(gradients: Sequence[Tensor]) -> None:
+    """Shorten each member's gradient to LARGEST_GRADIENT, in place."""
+    length = torch.sqrt(sum(((g**2).flatten(1).sum(1) for g in gradients), gradients[0].new_zeros(())))
+    for gradient in gradients:
+        gradient *= (LARGEST_GRADIENT / length).clamp(max=1.0)[:, None, None]
+
+
 def _robust(error: Tensor) -> Tensor:
     return 2.0 * torch.nn.functional.huber_loss(
         error, torch.zeros_like(error), reduction="none", delta=ROBUST
     )
 
 
-def _bootstrap(source: np.ndarray, members: int, seed: int) -> Tensor:
-    """(members, S) how often each sample counts: sources drawn with replacement."""
-    rng, distinct = np.random.default_rng(seed), int(source.max()) + 1
-    present = np.unique(source)
-    counts = np.zeros((members, distinct))
-    for row in counts:
-        np.add.at(row, rng.choice(present, len(present)), 1.0)
-    return torch.tensor(counts[:, source])
-
-
 @dataclass
 class _State:
-    """Where a training stands; `best` is by member, at its lowest validation loss."""
+    """Where a training stands; `best` is by member, at its `lowest` loss on what it leaves out."""
 
     weights: dict[str, Tensor]
     optimizer: torch.optim.AdamW
     best: dict[str, Tensor]
     lowest: Tensor
+    best_epochs: Tensor
     epoch: int
-    best_epoch: int
     fingerprint: str
 
     @classmethod
@@ -717,27 +741,23 @@ class _State:
         members = len(next(iter(weights.values())))
         best = {name: w.detach().clone() for name, w in weights.items()}
         lowest = torch.full((members,), torch.inf, dtype=PRECISION)
-        return cls(weights, optimizer, best, lowest, 0, 0, fingerprint)
+        none_yet = torch.zeros(members, dtype=torch.long)
+        return cls(weights, optimizer, best, lowest, none_yet, 0, fingerprint)
 
     def keep_best(self, losses: Tensor) -> None:
         better = losses < self.lowest
         self.lowest = torch.where(better, losses, self.lowest)
         for name, w in self.weights.items():
             self.best[name][better] = w.detach()[better]
-        if better.any():
-            self.best_epoch = self.epoch
+        self.best_epochs[better] = self.epoch
 
     def save(self, path: Path) -> None:
         tensors = {f"weights.{name}": w.detach() for name, w in self.weights.items()}
         tensors |= {f"best.{name}": w for name, w in self.best.items()}
-        tensors["lowest"] = self.lowest
+        tensors |= {"lowest": self.lowest, "best_epochs": self.best_epochs}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
-        header = {
-            "epoch": str(self.epoch),
-            "best_epoch": str(self.best_epoch),
-            "fingerprint": self.fingerprint,
-        }
+        header = {"epoch": str(self.epoch), "fingerprint": self.fingerprint}
         partial = path.with_name(path.name + ".part")
         save_file({name: t.contiguous() for name, t in tensors.items()}, partial, header)
         partial.replace(path)
@@ -759,14 +779,13 @@ class _State:
             elif kind == "optimizer":
                 number, _, moment = rest.partition(".")
                 moments.setdefault(int(number), {})[moment] = value
-        self.lowest = tensors["lowest"]
+        self.lowest, self.best_epochs = tensors["lowest"], tensors["best_epochs"]
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
-        self.epoch, self.best_epoch = int(header["epoch"]), int(header["best_epoch"])
+        self.epoch = int(header["epoch"])
 
 
-def _fingerprint(train: Data, validation: Data, architecture: Architecture, schedule: Schedule) -> str:
+def _fingerprint(train: Data, architecture: Architecture, schedule: Schedule) -> str:
     digest = hashlib.sha256(json.dumps([asdict(architecture), asdict(schedule)], sort_keys=True).encode())
-    for data in (train, validation):
-        for tensor in (data.targets, data.forces, data.functions):
-            digest.update(tensor.numpy().tobytes())
+    for tensor in (train.targets, train.forces, train.functions):
+        digest.update(tensor.numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -13,6 +13,7 @@ from standin_species import ALL, SHORT_RANGE
 
 from phyff.errors import FitError, InputError
 from phyff.fit.neural import (
+    FOLDS,
     Data,
     Label,
     Sample,
@@ -20,6 +21,7 @@ from phyff.fit.neural import (
     cluster_of,
     energy_weight,
     errors_by_class,
+    folds_of,
     learning_point,
     left_out,
     load_clusters,
@@ -39,7 +41,7 @@ from phyff.qm.store import RecordStore
 TENSORS = {name: species_tensors(s, SHORT_RANGE) for name, s in ALL.items()}
 TEACHER = untrained("radial", seed=8, members=1)
 SMALL = Architecture(variant="radial", members=2, channels=3, hidden=8)
-SHORT = Schedule(epochs=60, patience=60, batch=32)
+SHORT = Schedule(epochs=60, batch=32)
 GROUPS = [("water", "water"), ("Li+", "water"), ("Cl-", "water"), ("water", "Li+", "water")]
 
 
@@ -77,8 +79,7 @@ def _split(samples: list[Sample], split: str) -> list[Sample]:
 
 
 def _train(samples: list[Sample], schedule: Schedule = SHORT, **options) -> NeuralTerm:
-    data = [Data.of(_split(samples, split), TENSORS, "radial") for split in ("train", "validation")]
-    return train_committee(*data, SMALL, schedule, **options)
+    return train_committee(Data.of(_split(samples, "train"), TENSORS, "radial"), SMALL, schedule, **options)
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +127,36 @@ def test_a_checkpoint_of_other_settings_is_not_taken_up(samples, tmp_path: Path)
 def test_no_source_is_in_two_splits_and_test_is_that_of_the_short_range() -> None:
     splits = {number: split_of(f"EC+DMC#{number}") for number in range(900)}
     assert [n for n, split in splits.items() if split == "test"] == [n for n in range(900) if n % 3 == 2]
-    kept = [n for n, split in splits.items() if split == "validation"]
-    assert len(kept) == pytest.approx(100, abs=30)
-    assert {n % 9 for n in kept} == {0, 1, 3, 4, 6, 7}  # not always the same approach
+    assert set(splits.values()) == {"train", "test"}
+
+
+def test_parts_of_the_sources_are_of_equal_size_and_no_source_is_in_two() -> None:
+    sources = [f"EC+DMC#{number}" for number in range(600) if number % 3 != 2]
+    folds = folds_of([*sources, *sources])
+    assert folds[: len(sources)] == folds[len(sources) :]
+    assert max(map(folds.count, range(FOLDS))) - min(map(folds.count, range(FOLDS))) <= 2
+    left_out = [source for source, fold in zip(2 * sources, folds, strict=True) if fold == 0]
+    assert {int(source.split("#")[1]) % 9 for source in left_out} == {
+        0,
+        1,
+        3,
+        4,
+        6,
+        7,
+    }  # not always the same approach
+
+
+def test_what_a_member_leaves_out_does_not_touch_its_gradients(samples) -> None:
+    train = _split(samples, "train")
+    folds = folds_of([s.label.source for s in train])
+    spoiled = [
+        replace(s, label=replace(s.label, total=1e3)) if fold == 0 else s
+        for s, fold in zip(train, folds, strict=True)
+    ]
+    short = replace(SHORT, epochs=1)
+    one, other = (_train(own, short).weights["network.in"] for own in (train, spoiled))
+    assert torch.equal(one[0], other[0])
+    assert not torch.equal(one[1], other[1])
 
 
 def test_test_labels_do_not_touch_the_weights(samples, trained) -> None:
@@ -139,7 +167,7 @@ def test_test_labels_do_not_touch_the_weights(samples, trained) -> None:
     assert _train(spoiled) == trained
 
 
-def test_every_member_sees_its_own_bootstrap_and_they_differ(samples, trained) -> None:
+def test_members_differ(samples, trained) -> None:
     energies = Data.of(_split(samples, "test"), TENSORS, "radial").energies(trained)
     assert energies.std(0, correction=0).max() > 1e-3
 
@@ -202,11 +230,11 @@ def test_high_contacts_count_less_and_bare_cations_are_given_more_room(samples) 
 def test_studies_train_without_the_physics_and_without_a_molecule(samples) -> None:
     seen = []
 
-    def fit(title, train, validation, baseline=True) -> NeuralTerm:
-        seen.append((title, [s.label.names for s in [*train, *validation]]))
+    def fit(title, train, baseline=True) -> NeuralTerm:
+        seen.append((title, [s.label.names for s in train]))
         return untrained("radial")
 
-    parts = {split: _split(samples, split) for split in ("train", "validation", "test")}
+    parts = {split: _split(samples, split) for split in ("train", "test")}
     row = learning_point(0.5, parts, TENSORS, fit)
     assert 0 < row["labels"] < len(parts["train"])
     assert set(row) == {"labels", "physics", "hybrid", "without_physics"}
@@ -242,9 +270,9 @@ def test_one_call_makes_the_neural_term_of_a_library(library: Path) -> None:
     )
     term = NeuralTerm.load(library / "neural.safetensors")
     assert term.metadata["short_range"] == SHORT_RANGE.fingerprint
-    assert term.metadata["labels"] == summary["labels"] == {"train": 68, "validation": 4, "test": 36}
+    assert term.metadata["labels"] == summary["labels"] == {"train": 72, "test": 36}
     assert set(summary["errors"]["test"]) == {"all", "water + water", "Li+ + water", "Cl- + water"}
-    assert [row["labels"] for row in summary["learning_curve"]] == [16, 32, 68]
+    assert [row["labels"] for row in summary["learning_curve"]] == [24, 36, 72]
     assert set(summary["left_out"]) == {"Li+"}  # water is in every label
     with pytest.raises(InputError, match="Mg"):
         make_neural(library, SMALL, SHORT, leave_out=["Mg"])
@@ -269,6 +297,8 @@ def test_committed_dimers_and_clusters_are_labels(tmp_path: Path) -> None:
     np.testing.assert_allclose(label.xyz[1], [[0.0, 0.0, 0.3]])
 
 
-def test_a_training_without_data_is_an_error(samples) -> None:
-    with pytest.raises(FitError, match="no labels to train"):
-        _train(_split(samples, "train"))
+def test_a_training_with_too_little_data_is_an_error(samples) -> None:
+    with pytest.raises(FitError, match="no labels to learn from"):
+        _train(_split(samples, "test"))
+    with pytest.raises(FitError, match="6 scans or cluster centres"):
+        _train([s for s in samples if s.label.names == GROUPS[0]][:20])
