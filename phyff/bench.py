@@ -35,11 +35,12 @@ def run_suite(
     platform: str | None,
     at_once: int | None,
     say: Callable[[str], None],
+    neural: bool = False,
 ) -> list[dict[str, Any]]:
     """Simulate the systems of a suite (all, or those in `only`), and write the rows of each when it is done.
 
     runs: one folder a system; a killed suite goes on there. at_once: systems side by side, None for one a
-    core. Returns the newest rows of results/NAME.json.
+    core. neural: with the library's neural term. Returns the newest rows of results/NAME.json.
     Raises InputError for a system the suite does not have, and SimulationError, after the others are
     finished, when some fail.
     """
@@ -62,6 +63,7 @@ def run_suite(
             runs / system,
             platform,
             say,
+            neural=neural,
             flow_ps=suite.flow_ps if any(row.property == "viscosity" for row in systems[system]) else 0.0,
         )
         for system, formulation in zip(systems, formulations, strict=True)

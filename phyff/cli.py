@@ -600,11 +600,13 @@ def bench(
             show_default=False,
         ),
     ] = None,
+    neural: Neural = False,
     parsl: Parsl = None,
 ) -> None:
     """Simulate a suite of formulations with measured values, and write how far off the simulations are.
 
-    Writes results/SUITE.json, .md (table, scores) and .png (parity plot). Stopped, it goes on where it was.
+    Writes results/SUITE.json, .md (table, scores) and .png (parity plot), with the neural term
+    SUITE-neural.*, in folders of their own. Stopped, it goes on where it was.
     """
     from phyff.bench import run_suite, table
     from phyff.md.reporters import write_atomically
@@ -613,18 +615,20 @@ def bench(
 
     use_cluster(parsl)
     measurements = load_suite(suite, folder / "suites")
+    name = f"{suite}-neural" if neural else suite
     rows = run_suite(
-        suite,
+        name,
         measurements.model_copy(update={"preset": preset.value}) if preset else measurements,
         only or [],
-        runs / (f"{suite}-{preset.value}" if preset else suite),
+        runs / (f"{name}-{preset.value}" if preset else name),
         folder / "results",
         platform,
         workers,
         _say,
+        neural,
     )
-    write_atomically(folder / "results" / f"{suite}.md", table(rows))
-    save_parity(rows, folder / "results" / f"{suite}.png")
+    write_atomically(folder / "results" / f"{name}.md", table(rows))
+    save_parity(rows, folder / "results" / f"{name}.png")
     typer.echo(table(rows))
 
 

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from neural_terms import untrained
 from standin import COUNTS, DENSITY, StandIn, tiny
+from standin_species import SHORT_RANGE
 from typer.testing import CliRunner
 
 from phyff import bench, md
 from phyff.bench import newest, scores, table
+from phyff.builder import NEURAL_FILE
 from phyff.cli import app
 from phyff.errors import InputError, SimulationError
 from phyff.md import PRESETS
@@ -97,6 +100,13 @@ def test_a_suite_runs_and_writes_table_and_plot(standin_library, tmp_path, monke
     assert again.exit_code == 0, again.output
     found = json.loads((tmp_path / "results" / "small.json").read_text())
     assert [r["preset"] for r in found] == ["tiny", "short"]
+    term = replace(untrained("radial"), metadata={"short_range": SHORT_RANGE.fingerprint})
+    term.save(standin_library / NEURAL_FILE)
+    corrected = CliRunner().invoke(app, [*command, "--neural"])
+    assert corrected.exit_code == 0, corrected.output
+    (with_term,) = json.loads((tmp_path / "results" / "small-neural.json").read_text())
+    assert with_term["force_field"] != found[0]["force_field"]
+    assert "| brine | 310 |" in (tmp_path / "results" / "small-neural.md").read_text()
     refused = CliRunner().invoke(app, [*command, "--only", "water"])
     assert refused.exit_code == 2 and "water is not in the suite" in refused.stderr
 
@@ -122,7 +132,7 @@ def test_systems_run_side_by_side_and_a_failing_one_keeps_no_other_from_its_row(
     settings = tiny()
     settings = replace(settings, stages=settings.stages[:4])
 
-    def prepare(formulation, preset, out, platform, say, flow_ps):
+    def prepare(formulation, preset, out, platform, say, neural, flow_ps):
         forcefield = StandIn(fragile=7) if out.name == "bad" else StandIn()
         return Simulation(forcefield, tuple(COUNTS), DENSITY, settings, out, "CPU", md.About(out.name))
 
