@@ -80,8 +80,8 @@ def test_flows_of_charge_predict_shapes_that_were_left_out(name: str) -> None:
     assert bool(SPECIES[name].charge_flow) == (with_flow < without or np.isinf(without))
 
 
-CONTACT_MISSES = {"DME": 4.2, "DOL": 4.6, "diglyme": 4.7, "DMC": 2.4, "VC": 2.1}
-"""kJ/mol; species beyond the bar of 2: charges 0.05 nm off their oxygens have higher moments than
+CONTACT_MISSES = {"DME": 2.2, "DOL": 2.8, "diglyme": 2.2}
+"""kJ/mol; species beyond the bar of 1.2: charges 0.05 nm off their oxygens have higher moments than
 quadrupoles."""
 
 
@@ -97,7 +97,7 @@ def test_both_engines_see_the_same_potential_at_contact(name: str) -> None:
             pair = Cluster.of([molecule, ion], [torch.tensor(xyz), torch.tensor(point[None])])
             miss = permanent_energy(pair) - multipoles.permanent_energy(pair, laboratory_moments(pair))
             square += conformer.weight * miss.item() ** 2 / len(points)
-    assert np.sqrt(square) < CONTACT_MISSES.get(name, 2.0)  # kJ/mol for a unit charge
+    assert np.sqrt(square) < CONTACT_MISSES.get(name, 1.2)  # kJ/mol for a unit charge
 
 
 @every_species
@@ -131,8 +131,8 @@ def test_valence_terms_hold_on_geometries_they_were_not_fitted_to(name: str) -> 
     assert SPECIES[name].quality["valence"]["force_rms_heldout_kcal_mol_A"] < 8.0
 
 
-BOND_MISSES = {"FSI-": 0.0102, "TFSI-": 0.0141}
-ANGLE_MISSES = {"FSI-": 4.8, "TFSI-": 4.1, "DEC": 1.8, "EMC": 1.8, "DMC": 1.7, "DOL": 1.65}
+BOND_MISSES = {"FSI-": 0.0102, "TFSI-": 0.0151}
+ANGLE_MISSES = {"FSI-": 4.8, "TFSI-": 3.9, "DEC": 2.0, "EMC": 1.6, "DMC": 1.7, "DOL": 1.65}
 """Angstrom and degrees; species beyond the bars of 0.01 and 1.5: a minimum of FSI- 10 kJ/mol above the lowest
 (CONFORMER_BAR lets it off), one of the five of TFSI- and of the six of DEC and EMC (the lowest is met), DMC
 and DOL."""
