@@ -72,6 +72,7 @@ class Variant(StrEnum):
     pair = "pair"
     radial = "radial"
     angular = "angular"
+    oriented = "oriented"
 
 
 Recipe = Annotated[
@@ -369,7 +370,7 @@ def label(
 @reports_errors
 def train_neural(
     variant: Annotated[
-        Variant, typer.Option(help="What the network sees of its neighbours; angular sees all.")
+        Variant, typer.Option(help="What the network sees of its neighbours; oriented sees all.")
     ] = Variant.radial,
     studies: Annotated[
         bool, typer.Option(help="Also learning curves (six more trainings) and species left out (one each).")

@@ -34,9 +34,11 @@ from phyff.model.neural import (
     Architecture,
     AtomKinds,
     NeuralTerm,
+    bonds_seen,
     initial_weights,
     neighbour_energies,
-    pair_functions,
+    neighbour_functions,
+    pair_forces,
     predict,
 )
 from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
@@ -453,7 +455,8 @@ class Data:
         molecule: (A,) number of each atom's molecule; motions: (A, 3, 6), see rigid_motions.
         neighbour, vectors: (A, N) atoms within the cut-off and (A, N, 3) the way to them; lists that are
             shorter end with PAD and vectors as long as the cut-off, where nothing is seen.
-        functions: (A, N, F) pair_functions of the vectors.
+        bonds, ways: (2, B) atoms with a bond and (B, 3) the way from one to the other, see bonds_seen.
+        functions: (A, N, F) neighbour_functions of the vectors and ways.
         targets, weights: (S,). labelled: (S,) whether a sample has forces.
         forces, force_weights: (A, 3) of rigid molecules and (A,), zero weight where there are none.
         fold: (S,) see folds_of.
@@ -466,6 +469,8 @@ class Data:
     motions: Tensor
     neighbour: Tensor
     vectors: Tensor
+    bonds: Tensor
+    ways: Tensor
     functions: Tensor
     targets: Tensor
     weights: Tensor
@@ -492,6 +497,9 @@ class Data:
         sizes = [len(c.atoms) for c in found]
         kind = torch.cat([kind_of[n] for s in samples for n in s.label.names])
         neighbour, vectors = _neighbour_lists(found)
+        bonds = bonds_seen(variant, [s for c in found for s in c.species])
+        xyz = torch.cat([c.atoms for c in found])
+        ways = xyz[bonds[1]] - xyz[bonds[0]]
         forces = [_force_target(s, n, baseline) for s, n in zip(samples, sizes, strict=True)]
         return cls(
             kinds=kinds,
@@ -501,7 +509,9 @@ class Data:
             motions=torch.tensor(np.concatenate([rigid_motions(x) for s in samples for x in s.label.xyz])),
             neighbour=neighbour,
             vectors=vectors,
-            functions=pair_functions(variant, kinds, kind[:, None], kind[neighbour], vectors),
+            bonds=bonds,
+            ways=ways,
+            functions=neighbour_functions(variant, kinds, kind, neighbour, vectors, bonds, ways),
             targets=torch.tensor(
                 [s.residual if baseline else s.label.total for s in samples], dtype=torch.float64
             ),
@@ -521,6 +531,7 @@ class Data:
         neighbour = self.neighbour[atoms]
         real = neighbour != PAD
         longest = int(real.sum(1).max()) if len(real) else 0
+        bonds = atoms[self.bonds[0]]
         neighbour = torch.where(real, place[neighbour], PAD)[:, :longest]
         return replace(
             self,
@@ -530,6 +541,8 @@ class Data:
             motions=self.motions[atoms],
             neighbour=neighbour,
             vectors=self.vectors[atoms, :longest],
+            bonds=place[self.bonds[:, bonds]],
+            ways=self.ways[bonds],
             functions=self.functions[atoms, :longest],
             targets=self.targets[chosen],
             weights=self.weights[chosen],
@@ -562,13 +575,18 @@ class Data:
         """(members, S) kJ/mol, and (members, A, 3) kJ/mol/nm of what moves molecules as wholes, see
         rigid_part."""
         members = term.architecture.members
-        vectors = self.vectors.expand(members, -1, -1, -1).clone().requires_grad_(True)
-        functions = pair_functions(
-            self.variant, self.kinds, self.kind[:, None], self.kind[self.neighbour], vectors
+        vectors, ways = (
+            way.expand(members, *way.shape).clone().requires_grad_(True) for way in (self.vectors, self.ways)
+        )
+        functions = neighbour_functions(
+            self.variant, self.kinds, self.kind, self.neighbour, vectors, self.bonds, ways
         )
         atomic = neighbour_energies(term, self.kinds, self.kind, self.neighbour, functions)
-        (slopes,) = torch.autograd.grad(atomic.sum(), vectors, create_graph=create_graph)
+        slopes, turns = torch.autograd.grad(
+            atomic.sum(), (vectors, ways), create_graph=create_graph, materialize_grads=True
+        )
         forces = slopes.sum(2).index_add(1, self.neighbour.clamp(min=0).flatten(), -slopes.flatten(1, 2))
+        forces = forces + pair_forces(self.bonds, turns, len(self.kind))
         shares = torch.einsum("max,axk->mak", forces, self.motions)
         of_molecules = shares.new_zeros((members, int(self.molecule.max()) + 1, 6))
         of_molecules = of_molecules.index_add(1, self.molecule, shares)

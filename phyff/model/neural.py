@@ -10,6 +10,9 @@ own:
 with R_k = f(r) w(r) g_k(r): Gaussians g_k, a cut-off f that ends with two continuous derivatives, and a
 factor w that removes a pair where its exchange energy says the physical wall must rule. An isolated species
 has x = 0 and no pairs, so its E_nn is zero exactly. nm, kJ/mol.
+
+An atom of the variant "oriented" also knows how its own bonds point: the moments of their directions turn
+those of the neighbours into further functions R_k of each pair.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +42,13 @@ RADIAL = tuple(0.16 + 0.05 * k for k in range(8))
 RADIAL_WIDTH = 0.06
 ANGULAR = (0.18, 0.26, 0.34, 0.42)
 ANGULAR_WIDTH = 0.1
-VARIANTS = ("pair", "radial", "angular")
+MOMENTS = (3 * len(ANGULAR), 5 * len(ANGULAR))
+"""Components of the l = 1 and l = 2 moments of a neighbour."""
+ALONG_BONDS = 3 * len(ANGULAR)
+"""Scalars that an atom's own bonds make of these."""
+VARIANTS = ("pair", "radial", "angular", "oriented")
+SEE_DIRECTIONS = ("angular", "oriented")
+SEE_BONDS = ("oriented",)
 DESCRIPTORS = 10
 """Numbers that tell the network what an atom is; see `descriptors`."""
 
@@ -51,14 +59,14 @@ class Architecture:
 
     Attributes:
         variant: "pair" has the sum over pairs alone, "radial" adds the network of radial sums, "angular" also
-            those of l = 1 and l = 2.
+            those of l = 1 and l = 2, "oriented" how both lie to the atom's own bonds.
         members: networks of the committee.
         channels: learned weights of a neighbour.
         hidden: width of the two hidden layers.
         saturation: S, kJ/mol; no atom's network and no radial function of a pair gives more.
     """
 
-    variant: Literal["pair", "radial", "angular"] = "angular"
+    variant: Literal["pair", "radial", "angular", "oriented"] = "angular"
     members: int = 6
     channels: int = 8
     hidden: int = 24
@@ -67,8 +75,13 @@ class Architecture:
     @property
     def features(self) -> int:
         """Inputs of an atom's network."""
-        radial = len(RADIAL) * self.channels
-        return radial + (2 * len(ANGULAR) * self.channels if self.variant == "angular" else 0)
+        lengths = 2 * len(ANGULAR) if self.variant in SEE_DIRECTIONS else 0
+        return (self.scalars + lengths) * self.channels
+
+    @property
+    def scalars(self) -> int:
+        """Functions of a pair that do not turn with the cluster."""
+        return len(RADIAL) + (ALONG_BONDS if self.variant in SEE_BONDS else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,15 +161,15 @@ class Prediction:
 
 def predict(term: NeuralTerm, cluster: Cluster) -> Prediction:
     """Mean and spread of energy and forces of a cluster."""
-    return predict_pairs(term, *_neighbourhood(cluster))
+    return predict_pairs(term, *_neighbourhood(term.architecture.variant, cluster))
 
 
 def predict_pairs(
-    term: NeuralTerm, kinds: AtomKinds, kind: Tensor, pairs: Tensor, vectors: Tensor
+    term: NeuralTerm, kinds: AtomKinds, kind: Tensor, pairs: Pairs, vectors: Tensor
 ) -> Prediction:
-    """The same of atoms with kinds (A,) that see one another as `pairs` (2, P) and r_j - r_i (P, 3) tell, nm,
-    in the precision of term, kinds and vectors."""
-    if not pairs.shape[1]:
+    """The same of atoms with kinds (A,) that see one another as `pairs` (P + B) and r_j - r_i (P + B, 3)
+    tell, nm, in the precision of term, kinds and vectors."""
+    if not pairs.between.shape[1]:
         nothing = vectors.new_zeros((len(kind), 3))
         return Prediction(0.0, 0.0, nothing, nothing[:, 0])
     moved = vectors.detach().requires_grad_(True)
@@ -172,31 +185,61 @@ def predict_pairs(
     )
 
 
-def member_forces(energies: Tensor, pairs: Tensor, vectors: Tensor, atoms: int) -> Tensor:
-    """(members, atoms, 3) kJ/mol/nm from the energies (members,) that depend on the `vectors` (P, 3) between
-    pairs (2, P)."""
-    rows = []
-    for energy in energies:
-        (slope,) = torch.autograd.grad(energy, vectors, retain_graph=True)
-        force = vectors.new_zeros((atoms, 3)).index_add(0, pairs[0], slope)
-        rows.append(force.index_add(0, pairs[1], -slope))
-    return torch.stack(rows)
+def member_forces(energies: Tensor, pairs: Pairs, vectors: Tensor, atoms: int) -> Tensor:
+    """(members, atoms, 3) kJ/mol/nm from the energies (members,) that depend on the `vectors` (P + B, 3) of
+    pairs."""
+    slopes = [torch.autograd.grad(energy, vectors, retain_graph=True)[0] for energy in energies]
+    return pair_forces(pairs.all, torch.stack(slopes), atoms)
+
+
+def pair_forces(pairs: Tensor, slope: Tensor, atoms: int) -> Tensor:
+    """(..., atoms, 3) from the derivatives (..., P, 3) of an energy by the vectors of pairs (2, P)."""
+    force = slope.new_zeros((*slope.shape[:-2], atoms, 3)).index_add(-2, pairs[0], slope)
+    return force.index_add(-2, pairs[1], -slope)
 
 
 def neural_energies(term: NeuralTerm, cluster: Cluster) -> Tensor:
     """(members,) E_nn of a cluster; the model's energy is their mean."""
-    kinds, kind, pairs, vectors = _neighbourhood(cluster)
+    kinds, kind, pairs, vectors = _neighbourhood(term.architecture.variant, cluster)
     sums = neighbour_sums(term.architecture.variant, kinds, kind, pairs, vectors)
     return atomic_energies(term, kinds, kind, sums).sum(1)
 
 
-def _neighbourhood(cluster: Cluster) -> tuple[AtomKinds, Tensor, Tensor, Tensor]:
-    """Kinds, the kind (A,) of every atom, pairs (2, P) within the cut-off and their vectors (P, 3)."""
+@dataclass(frozen=True)
+class Pairs:
+    """Pairs of atoms that matter to each other, each once.
+
+    Attributes:
+        between: (2, P) atoms of different molecules.
+        bonds: (2, B) atoms of a molecule with a bond, none for a variant that does not see them.
+    """
+
+    between: Tensor
+    bonds: Tensor
+
+    @property
+    def all(self) -> Tensor:
+        """(2, P + B)."""
+        return torch.cat([self.between, self.bonds], 1)
+
+
+def bonds_seen(variant: str, molecules: Sequence[SpeciesTensors]) -> Tensor:
+    """(2, B) bonds between atoms counted through all molecules; none for a variant that does not see them."""
+    found, first = [torch.zeros((2, 0), dtype=torch.long)], 0
+    for species in molecules if variant in SEE_BONDS else ():
+        found.append(species.bonds + first)
+        first += len(species.elements)
+    return torch.cat(found, 1)
+
+
+def _neighbourhood(variant: str, cluster: Cluster) -> tuple[AtomKinds, Tensor, Pairs, Tensor]:
+    """Kinds, the kind (A,) of every atom, pairs within the cut-off with bonds, and vectors (P + B, 3)."""
     kinds, numbers = AtomKinds.of(cluster.species)
-    pairs = cluster.atom_pairs()
-    vectors = cluster.atoms[pairs[1]] - cluster.atoms[pairs[0]]
-    near = vectors.detach().norm(dim=1) < CUTOFF
-    return kinds, torch.cat(numbers), pairs[:, near], vectors[near]
+    between = cluster.atom_pairs()
+    gaps = (cluster.atoms[between[1]] - cluster.atoms[between[0]]).detach().norm(dim=1)
+    pairs = Pairs(between[:, gaps < CUTOFF], bonds_seen(variant, cluster.species))
+    first, second = pairs.all
+    return kinds, torch.cat(numbers), pairs, cluster.atoms[second] - cluster.atoms[first]
 
 
 @dataclass(frozen=True)
@@ -261,49 +304,50 @@ def _row(number: int) -> int:
     return 1 + sum(number > last for last in (2, 10, 18, 36, 54))
 
 
-@dataclass(frozen=True)
-class NeighbourSums:
-    """What A atoms see of their neighbours, by the neighbours' kind T; K radial and L angular functions.
-
-    Attributes:
-        radial: (A, T, K).
-        vectors, tensors: (A, T, L, 3) and (A, T, L, 5), sums over directions and their traceless squares;
-            None unless the variant is "angular".
-    """
-
-    radial: Tensor
-    vectors: Tensor | None = None
-    tensors: Tensor | None = None
-
-
-def neighbour_sums(
-    variant: str, kinds: AtomKinds, kind: Tensor, pairs: Tensor, vectors: Tensor
-) -> NeighbourSums:
-    """Sums over pairs (2, P) of atoms in different molecules, each pair once, with r_j - r_i (P, 3) in
-    `vectors` and the atoms' kinds (A,)."""
+def neighbour_sums(variant: str, kinds: AtomKinds, kind: Tensor, pairs: Pairs, vectors: Tensor) -> Tensor:
+    """(A, T, F) what atoms of kinds (A,) see of their neighbours, by the neighbours' kind T: sums of
+    pair_functions and of what `along_bonds` makes of them. `vectors`: r_j - r_i (P + B, 3) of the pairs."""
     n, n_kinds = len(kind), len(kinds.exponents)
-    first, second = pairs
-    seen_by_first = pair_functions(variant, kinds, kind[first], kind[second], vectors)
-    sizes = (len(RADIAL), 3 * len(ANGULAR), 5 * len(ANGULAR))
+    first, second = pairs.between
+    gaps, ways = vectors.split([len(first), pairs.bonds.shape[1]])
+    seen_by_first = pair_functions(variant, kinds, kind[first], kind[second], gaps)
     reverse = torch.ones(seen_by_first.shape[1], dtype=vectors.dtype)
-    reverse[sizes[0] : sizes[0] + sizes[1]] = -1.0
+    reverse[len(RADIAL) : len(RADIAL) + MOMENTS[0]] = -1.0
     total = torch.zeros((n * n_kinds, seen_by_first.shape[1]), dtype=vectors.dtype)
     total = total.index_add(0, first * n_kinds + kind[second], seen_by_first)
     total = total.index_add(0, second * n_kinds + kind[first], seen_by_first * reverse)
     total = total.view(n, n_kinds, -1)
-    if variant != "angular":
-        return NeighbourSums(total)
-    radial, dipolar, quadrupolar = total.split(sizes, dim=-1)
-    shape = (n, n_kinds, len(ANGULAR), -1)
-    return NeighbourSums(radial, dipolar.reshape(shape), quadrupolar.reshape(shape))
+    return along_bonds(total, pairs.bonds, ways) if variant in SEE_BONDS else total
+
+
+def along_bonds(functions: Tensor, bonds: Tensor, ways: Tensor) -> Tensor:
+    """pair_functions (..., A, N, F) that each of A atoms sees, or sums of these, with ALONG_BONDS more after
+    the radial ones: products of the moments with those of the directions `ways` (..., B, 3) of bonds (2, B)
+    to the atoms bonded to it. l = 1: their sum; l = 2: the sum of their traceless squares, and the traceless
+    square of their sum."""
+    direction = ways / torch.linalg.vector_norm(ways, dim=-1, keepdim=True)
+    square = _quadrupole(direction)
+    shape, (first, second) = functions.shape[:-2], bonds
+    dipole = ways.new_zeros((*ways.shape[:-2], shape[-1], 3))
+    dipole = dipole.index_add(-2, first, direction).index_add(-2, second, -direction)
+    quadrupole = ways.new_zeros((*ways.shape[:-2], shape[-1], 5))
+    quadrupole = quadrupole.index_add(-2, first, square).index_add(-2, second, square)
+    radial, vectors, tensors = functions.split((len(RADIAL), *MOMENTS), dim=-1)
+    products = [
+        (moment.unflatten(-1, (len(ANGULAR), -1)).flatten(-3, -2) @ own[..., None])
+        .squeeze(-1)
+        .unflatten(-1, (-1, len(ANGULAR)))
+        for moment, own in ((vectors, dipole), (tensors, quadrupole), (tensors, _quadrupole(dipole)))
+    ]
+    return torch.cat([radial, *products, vectors, tensors], dim=-1)
 
 
 def pair_functions(variant: str, kinds: AtomKinds, first: Tensor, second: Tensor, vectors: Tensor) -> Tensor:
     """(..., F) what atoms of kinds `first` see of neighbours of kinds `second` (...) at r_j - r_i (..., 3):
-    radial functions, then for the variant "angular" those of the l = 1 and l = 2 moments."""
+    radial functions, then where the variant has them those of the l = 1 and l = 2 moments."""
     r = torch.linalg.vector_norm(vectors, dim=-1)
     columns = [_gaussians(r, RADIAL, RADIAL_WIDTH)]
-    if variant == "angular":
+    if variant in SEE_DIRECTIONS:
         angular = _gaussians(r, ANGULAR, ANGULAR_WIDTH)[..., None]
         direction = vectors / r[..., None]
         columns += [(angular * y[..., None, :]).flatten(-2) for y in (direction, _quadrupole(direction))]
@@ -330,25 +374,23 @@ def _gaussians(r: Tensor, centres: Sequence[float], width: float) -> Tensor:
     return torch.exp(powers @ (torch.stack([-torch.ones_like(c), 2.0 * c, -c * c]) / width**2))
 
 
-def _quadrupole(direction: Tensor) -> Tensor:
-    """(..., 5) components whose products sum to (cos^2 - 1/3)/2 of the angle between two directions."""
-    x, y, z = direction.unbind(-1)
-    return torch.stack([x * y, y * z, x * z, (x * x - y * y) / 2.0, (3.0 * z * z - 1.0) / 12.0**0.5], dim=-1)
+def _quadrupole(vectors: Tensor) -> Tensor:
+    """(..., 5) traceless squares of vectors (..., 3); products of two sum to (cos^2 - 1/3)/2 of the angle
+    between their vectors, times the squares of the lengths."""
+    x, y, z = vectors.unbind(-1)
+    xx, yy, zz = x * x, y * y, z * z
+    return torch.stack([x * y, y * z, x * z, (xx - yy) / 2.0, (2.0 * zz - xx - yy) / 12.0**0.5], dim=-1)
 
 
-def atomic_energies(term: NeuralTerm, kinds: AtomKinds, kind: Tensor, sums: NeighbourSums) -> Tensor:
-    """(members, A) share of each atom."""
+def atomic_energies(term: NeuralTerm, kinds: AtomKinds, kind: Tensor, sums: Tensor) -> Tensor:
+    """(members, A) share of each atom of kinds (A,) from its neighbour_sums (A, T, F)."""
     known = KindWeights.of(term, kinds)
-    for_every_kind = known.strengths.flatten(2) @ sums.radial.flatten(1).T  # (M, T, A)
+    scalars = sums[..., : term.architecture.scalars]
+    for_every_kind = known.strengths.flatten(2) @ scalars.flatten(1).T  # (M, T, A)
     pair = 0.5 * term.architecture.saturation * for_every_kind[:, kind, torch.arange(len(kind))]
     if known.gate is None:
         return pair
-    radial, *moments = (
-        _mixed(m.flatten(2), known.embedding).unflatten(2, m.shape[2:])
-        for m in (sums.radial, sums.vectors, sums.tensors)
-        if m is not None
-    )
-    return pair + _network_energies(term, known, kind, radial, moments)
+    return pair + _network_energies(term, known, kind, _mixed(sums, known.embedding))
 
 
 def neighbour_energies(
@@ -357,31 +399,43 @@ def neighbour_energies(
     """(members, A) the same, from lists of the neighbours of each atom.
 
     For many kinds of atoms of which each cluster has a few, as in a training; `atomic_energies` is for many
-    atoms of a few kinds. neighbour: (A, N) numbers of atoms; functions: (A, N, F) of pair_functions, or of
-    each member (members, A, N, F), zero where a list is shorter.
+    atoms of a few kinds. neighbour: (A, N) numbers of atoms; functions: (A, N, F) of neighbour_functions, or
+    of each member (members, A, N, F), zero where a list is shorter.
     """
-    known, n_radial, n_angular = KindWeights.of(term, kinds), len(RADIAL), len(ANGULAR)
+    known = KindWeights.of(term, kinds)
     other = kind[neighbour]
-    strengths = known.strengths[:, kind[:, None], other]  # (M, A, N, K)
-    pair = 0.5 * term.architecture.saturation * (strengths * functions[..., :n_radial]).sum((2, 3))
+    strengths, scalars = known.strengths[:, kind[:, None], other], functions[..., : term.architecture.scalars]
+    pair = 0.5 * term.architecture.saturation * (strengths * scalars).sum((2, 3))
     if known.gate is None:
         return pair
-    mixed = functions.transpose(-1, -2) @ known.embedding[:, other]  # (M, A, F, C)
-    moments = []
-    if term.architecture.variant == "angular":
-        ends = (n_radial, n_radial + 3 * n_angular, mixed.shape[2])
-        moments = [mixed[:, :, a:b].unflatten(2, (n_angular, -1)) for a, b in pairwise(ends)]
-    return pair + _network_energies(term, known, kind, mixed[:, :, :n_radial], moments)
+    mixed = functions.transpose(-1, -2) @ known.embedding[:, other]
+    return pair + _network_energies(term, known, kind, mixed)
 
 
-def _network_energies(
-    term: NeuralTerm, known: KindWeights, kind: Tensor, radial: Tensor, moments: Sequence[Tensor]
+def neighbour_functions(
+    variant: str,
+    kinds: AtomKinds,
+    kind: Tensor,
+    neighbour: Tensor,
+    vectors: Tensor,
+    bonds: Tensor,
+    ways: Tensor,
 ) -> Tensor:
-    """(members, A) from sums over neighbours weighted by their embedding: radial (members, A, K, C), moments
-    (members, A, L, 3 or 5, C)."""
+    """(..., A, N, F) functions for `neighbour_energies`, with the neighbours at `vectors` (..., A, N, 3) and
+    `ways` (..., B, 3) along the bonds (2, B)."""
+    functions = pair_functions(variant, kinds, kind[:, None], kind[neighbour], vectors)
+    return along_bonds(functions, bonds, ways) if variant in SEE_BONDS else functions
+
+
+def _network_energies(term: NeuralTerm, known: KindWeights, kind: Tensor, mixed: Tensor) -> Tensor:
+    """(members, A) from sums of functions weighted by the neighbours' embedding (members, A, F, C)."""
     assert known.gate is not None and known.own is not None
-    features = [(radial * known.gate[:, kind][:, :, None]).flatten(2)]
-    features += [(torch.sqrt(1.0 + (moment**2).sum(3)) - 1.0).flatten(2) for moment in moments]
+    n_scalars = term.architecture.scalars
+    scalars, moments = mixed[:, :, :n_scalars], mixed[:, :, n_scalars:]
+    features = [(scalars * known.gate[:, kind][:, :, None]).flatten(2)]
+    for moment in moments.split(MOMENTS, dim=2) if term.architecture.variant in SEE_DIRECTIONS else ():
+        squares = (moment.unflatten(2, (len(ANGULAR), -1)) ** 2).sum(3)
+        features.append((torch.sqrt(1.0 + squares) - 1.0).flatten(2))
     own = known.own[:, kind]
     x = torch.cat(features, dim=2) @ term.weights["network.in"]
     difference = network(term.weights, x + own) - network(term.weights, own)  # exactly zero for x = 0
@@ -394,8 +448,8 @@ class KindWeights:
 
     Attributes:
         embedding: (M, T, C) weights of a neighbour.
-        strengths: (M, T, T, K) of the radial functions between two kinds, of order one.
-        gate: (M, T, C) by which an atom weights its radial sums; None for the variant "pair".
+        strengths: (M, T, T, K) of the scalar functions that a kind has of another, of order one.
+        gate: (M, T, C) by which an atom weights its scalar sums; None for the variant "pair".
         own: (M, T, H) what enters the first hidden layer of an atom alone; None for the variant "pair".
     """
 
@@ -411,7 +465,8 @@ class KindWeights:
         hidden = torch.tanh(kinds.descriptors @ weights["embedding.in"] + weights["embedding.bias"])
         embedding = hidden @ weights["embedding.out"]
         a, b = embedding[:, :, None], embedding[:, None]
-        both = torch.cat([a + b, a * b], dim=-1)
+        sides = torch.broadcast_tensors(a, b) if term.architecture.variant in SEE_BONDS else (a + b,)
+        both = torch.cat([*sides, a * b], dim=-1)
         strengths = torch.tanh(both @ weights["pair.in"][:, None])
         if term.architecture.variant == "pair":
             return cls(embedding, strengths)
@@ -439,7 +494,7 @@ def initial_weights(architecture: Architecture, seed: int) -> dict[str, Tensor]:
         "embedding.in": (DESCRIPTORS, h, 1.0),
         "embedding.bias": (1, h, 0.3),
         "embedding.out": (h, c, 1.0),
-        "pair.in": (2 * c, len(RADIAL), 0.01),
+        "pair.in": ((3 if architecture.variant in SEE_BONDS else 2) * c, architecture.scalars, 0.01),
     }
     if architecture.variant != "pair":
         shapes |= {

@@ -213,6 +213,7 @@ class SpeciesTensors:
         c6, c8, c10: (n,) square roots of the coefficients.
         flows: charge that flows along bonds as the molecule moves.
         close: (n, n) True for atoms at most three bonds apart, whose permanent and short-range terms are off.
+        bonds: (2, b) atoms bonded to each other, each bond once.
         multipoles: what the `multipole` engine has in place of charges, sites and oscillators.
     """
 
@@ -240,6 +241,7 @@ class SpeciesTensors:
     c10: Tensor
     flows: FlowTensors
     close: Tensor
+    bonds: Tensor
     multipoles: MultipoleTensors
 
     @property
@@ -295,6 +297,7 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
         c10=torch.sqrt(_column(species.dispersion.c10)),
         flows=FlowTensors.of(species.molecule, species.charge_flow),
         close=distances <= 3,
+        bonds=torch.tensor(species.molecule.bonds, dtype=torch.long).reshape(-1, 2).T,
         multipoles=_multipole_tensors(species, short_range, contact_amplitudes[COMPONENTS.index("exchange")]),
     )
 

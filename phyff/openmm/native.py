@@ -36,7 +36,7 @@ from phyff.model.neural import (
 )
 from phyff.openmm.charge_flow import EXPRESSION, LONGEST_BOND
 from phyff.openmm.charge_flow import NAME as FLOW
-from phyff.openmm.neural import NAME, NeuralForce
+from phyff.openmm.neural import NAME, WITH_BONDS, NeuralForce
 from phyff.units import COULOMB
 
 PLATFORMS = ("CPU",)
@@ -97,8 +97,9 @@ def notice(system: openmm.System, platform: openmm.Platform) -> str | None:
 def _costly_forces(system: openmm.System) -> list[str]:
     """Names of the forces that are worth a kernel."""
     custom = [f.getName() for f in system.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
-    others = {SCREENED: _screened, FLOW: _charge_flows, NAME: _neural_terms}
-    return custom + [name for name, found in others.items() for _ in found(system)]
+    others = {SCREENED: _screened, FLOW: _charge_flows}
+    neural = [system.getForce(index).getName() for index in _neural_terms(system)]
+    return custom + [name for name, found in others.items() for _ in found(system)] + neural
 
 
 def _screened(system: openmm.System) -> list[int]:
@@ -157,7 +158,7 @@ def _neural_terms(system: openmm.System) -> list[int]:
     return [
         index
         for index, force in enumerate(system.getForces())
-        if isinstance(force, openmm.PythonForce) and force.getName() == NAME
+        if isinstance(force, openmm.PythonForce) and force.getName() in (NAME, WITH_BONDS)
     ]
 
 
@@ -204,7 +205,12 @@ def _obstacle(system: openmm.System) -> str | None:
     built_for, version = kernel.openmm_version, openmm.version.version
     if built_for.split(".")[:2] != version.split(".")[:2]:  # the binary interface changes with these
         return f"the native kernel is for OpenMM {built_for}, not {version}; {INSTALL}"
-    doors = {SCREENED: "add_screened_pairs", FLOW: "replace_charge_flow", NAME: "replace_neural_force"}
+    doors = {
+        SCREENED: "add_screened_pairs",
+        FLOW: "replace_charge_flow",
+        NAME: "replace_neural_force",
+        WITH_BONDS: "sees_bonds",
+    }
     known = kernel.replaceable(int(system.this)) + [
         name for name, door in doors.items() if hasattr(kernel, door)
     ]

@@ -21,15 +21,21 @@ from torch import Tensor
 
 from phyff.model.neural import (
     CUTOFF,
+    SEE_BONDS,
     AtomKinds,
     NeuralTerm,
+    Pairs,
     atomic_energies,
+    bonds_seen,
     neighbour_sums,
+    pair_forces,
     predict_pairs,
 )
 from phyff.openmm.drude import Placed
 
 NAME = "neural"
+WITH_BONDS = f"{NAME}, oriented"
+"""Name of the force where atoms see their own bonds."""
 SKIN = 0.07
 """nm beyond the cut-off that a neighbour list reaches; it is made anew every 20 to 50 fs."""
 KEPT_LISTS = 4
@@ -50,7 +56,7 @@ def neural_force(
     """
     force = openmm.PythonForce(neural_function(term, molecules, periodic, precision))
     force.setUsesPeriodicBoundaryConditions(periodic)
-    force.setName(NAME)
+    force.setName(WITH_BONDS if term.architecture.variant in SEE_BONDS else NAME)
     return force
 
 
@@ -67,6 +73,7 @@ def neural_function(
         kind=torch.cat([kind_of[m.species.name] for m in molecules]),
         atoms=np.array([index for m in molecules for index in m.atoms]),
         molecule=np.repeat(np.arange(len(molecules)), [len(m.atoms) for m in molecules]),
+        bonds=bonds_seen(term.architecture.variant, [m.species for m in molecules]),
         periodic=periodic,
     )
 
@@ -113,10 +120,11 @@ class NeuralForce:
         kind: Tensor,
         atoms: NDArray[np.int_],
         molecule: NDArray[np.int_],
+        bonds: Tensor,
         periodic: bool,
     ) -> None:
         self.term, self.kinds, self.kind = term, kinds, kind
-        self.atoms, self.molecule, self.periodic = atoms, molecule, periodic
+        self.atoms, self.molecule, self.bonds, self.periodic = atoms, molecule, bonds, periodic
         self.lists: tuple[NeighbourList, ...] = ()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,15 +141,13 @@ class NeuralForce:
     def evaluate(self, xyz: Floats, box: Floats | None) -> tuple[float, Floats]:
         """Energy and forces on atoms at xyz (A, 3) in nm."""
         pairs, vectors = self._near(xyz, box)
-        if not len(vectors):
+        if not pairs.between.shape[1]:
             return 0.0, np.zeros_like(xyz)
         vectors.requires_grad_(True)
         sums = neighbour_sums(self.term.architecture.variant, self.kinds, self.kind, pairs, vectors)
         energy = atomic_energies(self.term, self.kinds, self.kind, sums).mean(0).double().sum()
         (slope,) = torch.autograd.grad(energy, vectors)
-        slope, (first, second) = slope.double(), pairs
-        forces = slope.new_zeros(xyz.shape).index_add(0, first, slope).index_add(0, second, -slope)
-        return energy.item(), forces.numpy()
+        return energy.item(), pair_forces(pairs.all, slope.double(), len(xyz)).numpy()
 
     def spread(self, xyz: Floats, box: Floats | None) -> tuple[float, Floats]:
         """Standard deviations over the committee, atoms at xyz (A, 3) in nm: of the energy (kJ/mol), and (A,)
@@ -149,13 +155,15 @@ class NeuralForce:
         found = predict_pairs(self.term, self.kinds, self.kind, *self._near(xyz, box))
         return found.energy_spread, found.forces_spread.double().numpy()
 
-    def _near(self, xyz: Floats, box: Floats | None) -> tuple[Tensor, Tensor]:
-        """(2, P) pairs within the cut-off and (P, 3) vectors between them."""
-        first, second = self._neighbours(xyz, box).pairs
-        places = torch.from_numpy(xyz)
-        vectors = minimum_image_torch(places[second] - places[first], box)
-        near = torch.nonzero((vectors**2).sum(1) < CUTOFF**2).ravel()
-        return torch.stack([first[near], second[near]]), vectors[near].to(self.kinds.exponents.dtype)
+    def _near(self, xyz: Floats, box: Floats | None) -> tuple[Pairs, Tensor]:
+        """Pairs within the cut-off and bonds, and (P + B, 3) vectors between them."""
+        listed, places = self._neighbours(xyz, box).pairs, torch.from_numpy(xyz)
+        gaps, ways = (
+            minimum_image_torch(places[second] - places[first], box) for first, second in (listed, self.bonds)
+        )
+        near = torch.nonzero((gaps**2).sum(1) < CUTOFF**2).ravel()
+        vectors = torch.cat([gaps[near], ways]).to(self.kinds.exponents.dtype)
+        return Pairs(listed[:, near], self.bonds), vectors
 
     def _neighbours(self, xyz: Floats, box: Floats | None) -> NeighbourList:
         for kept in self.lists:

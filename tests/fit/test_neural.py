@@ -34,7 +34,7 @@ from phyff.fit.neural import (
     with_physics,
 )
 from phyff.fit.short_range import IN_LIQUIDS
-from phyff.model.neural import Architecture, NeuralTerm, predict
+from phyff.model.neural import VARIANTS, Architecture, NeuralTerm, predict
 from phyff.model.parameters import species_tensors
 from phyff.qm.store import RecordStore
 
@@ -172,7 +172,7 @@ def test_members_differ(samples, trained) -> None:
     assert energies.std(0, correction=0).max() > 1e-3
 
 
-@pytest.mark.parametrize("variant", ["pair", "radial", "angular"])
+@pytest.mark.parametrize("variant", VARIANTS)
 def test_energies_and_forces_of_the_batch_are_those_of_the_clusters(samples, variant: str) -> None:
     some, term = samples[::13], untrained(variant)
     found = Data.of(some, TENSORS, variant)

@@ -17,8 +17,12 @@ from phyff.model.neural import (
     VARIANTS,
     AtomKinds,
     NeuralTerm,
+    Pairs,
+    atomic_energies,
+    bonds_seen,
     cutoff_function,
     descriptors,
+    neighbour_sums,
     neural_energies,
     predict,
     wall_factor,
@@ -103,6 +107,23 @@ def test_forces_are_the_derivatives_of_the_energy(term: NeuralTerm, trimer) -> N
         ]
         numeric = (ends[0] - ends[1]).item() / (2 * step)
         assert np.sum(forces * direction) == pytest.approx(-numeric, rel=1e-6, abs=1e-6)
+
+
+@pytest.mark.parametrize(("variant", "knows"), [("angular", False), ("oriented", True)])
+def test_only_an_oriented_atom_knows_where_a_lone_neighbour_is_from_its_bonds(
+    variant: str, knows: bool
+) -> None:
+    solvent, xyz, term = TENSORS["EC"], torch.tensor(XYZ["EC"]), untrained(variant)
+    kinds, numbers = AtomKinds.of([solvent, TENSORS["Li+"]])
+    kind, oxygen = torch.cat(numbers), solvent.elements.index("O")
+    pairs = Pairs(torch.tensor([[oxygen], [len(xyz)]]), bonds_seen(variant, [solvent]))
+    ways = xyz[pairs.bonds[1]] - xyz[pairs.bonds[0]]
+    shares = []
+    for turn in Rotation.random(5, rng=np.random.default_rng(5)).as_matrix():
+        vectors = torch.cat([torch.tensor(0.21 * turn[:1]), ways])
+        sums = neighbour_sums(variant, kinds, kind, pairs, vectors)
+        shares.append(atomic_energies(term, kinds, kind, sums)[:, oxygen].mean())
+    assert (torch.stack(shares).std() > 0.1 * shares[0].abs()) == knows
 
 
 def test_two_derivatives_are_continuous_at_the_cutoff() -> None:

@@ -30,10 +30,13 @@ from phyff.errors import InputError
 from phyff.model.cluster import Cluster
 from phyff.model.neural import (
     CUTOFF,
+    SEE_DIRECTIONS,
     VARIANTS,
     AtomKinds,
     NeuralTerm,
+    Pairs,
     atomic_energies,
+    bonds_seen,
     neighbour_sums,
     neural_energies,
 )
@@ -47,9 +50,10 @@ def _expected(
     term: NeuralTerm, names: list[str], xyz: np.ndarray, box: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """Energy and forces in float64 from all pairs with all images."""
+    variant, species = term.architecture.variant, [FORCE_FIELD.tensors[n] for n in names]
     kinds, numbers = AtomKinds.of([FORCE_FIELD.tensors[n] for n in ("EC", "Li+")])
     kind = torch.cat([numbers[("EC", "Li+").index(n)] for n in names])
-    molecule = np.repeat(np.arange(len(names)), [len(FORCE_FIELD.tensors[n].elements) for n in names])
+    molecule = np.repeat(np.arange(len(names)), [len(s.elements) for s in species])
     first, second = np.nonzero(molecule[:, None] < molecule[None])
     places = torch.tensor(xyz, requires_grad=True)
     pairs, vectors = [], []
@@ -58,7 +62,9 @@ def _expected(
         i, j = torch.tensor(first[near]), torch.tensor(second[near])
         pairs.append(torch.stack([i, j]))
         vectors.append(places[j] + torch.tensor(image) - places[i])
-    sums = neighbour_sums(term.architecture.variant, kinds, kind, torch.cat(pairs, 1), torch.cat(vectors))
+    bonds = bonds_seen(variant, species)
+    vectors.append(places[bonds[1]] - places[bonds[0]])
+    sums = neighbour_sums(variant, kinds, kind, Pairs(torch.cat(pairs, 1), bonds), torch.cat(vectors))
     energy = atomic_energies(term, kinds, kind, sums).mean(0).sum()
     (gradient,) = torch.autograd.grad(energy, places)
     return energy.item(), -gradient.numpy()
@@ -80,10 +86,11 @@ def test_a_periodic_box_has_the_energy_and_forces_of_torch(
     np.testing.assert_allclose(found_forces, forces, atol=tolerance * np.abs(forces).max())
 
 
-def test_the_virial_is_the_derivative_by_the_volume() -> None:
-    names, molecules = liquid(TRICLINIC, 3)
+@pytest.mark.parametrize("variant", SEE_DIRECTIONS)
+def test_the_virial_is_the_derivative_by_the_volume(variant: str) -> None:
+    term, (names, molecules) = untrained(variant), liquid(TRICLINIC, 3)
     centres = [x.mean(0) for x in molecules]
-    context, step = context_of(neural_system(TERM, names, TRICLINIC, torch.float64)), 1e-5
+    context, step = context_of(neural_system(term, names, TRICLINIC, torch.float64)), 1e-5
 
     def scaled(factor: float) -> tuple[np.ndarray, np.ndarray]:
         moved = [x + (factor - 1.0) * c for x, c in zip(molecules, centres, strict=True)]
@@ -93,7 +100,7 @@ def test_the_virial_is_the_derivative_by_the_volume() -> None:
         ends = [
             found_in(context, *scaled(compressed + sign * step)) for sign in (1.0, -1.0)
         ]  # as a barostat does, without making the Context anew
-        exact = [_expected(TERM, names, *scaled(compressed + sign * step))[0] for sign in (1.0, -1.0)]
+        exact = [_expected(term, names, *scaled(compressed + sign * step))[0] for sign in (1.0, -1.0)]
         slope, expected = ((e[0] - e[1]) / (2 * step) for e in ([end[0] for end in ends], exact))
         assert slope == pytest.approx(expected, rel=1e-5)
 
@@ -114,9 +121,10 @@ def test_contexts_that_take_turns_do_not_disturb_each_other() -> None:
             np.testing.assert_allclose(found[1], expected[1], atol=1e-9)
 
 
-def test_a_list_is_made_anew_before_a_pair_is_missed() -> None:
-    names, molecules = liquid(TRICLINIC, 3)
-    force = _force(names)
+@pytest.mark.parametrize("variant", SEE_DIRECTIONS)
+def test_a_list_is_made_anew_before_a_pair_is_missed(variant: str) -> None:
+    term, (names, molecules) = untrained(variant), liquid(TRICLINIC, 3)
+    force = _force(names, term)
     rng, xyz, box = np.random.default_rng(0), np.vstack(molecules), TRICLINIC
     lists = set()
     for step in range(60):
@@ -126,29 +134,31 @@ def test_a_list_is_made_anew_before_a_pair_is_missed() -> None:
         energy, forces = force.evaluate(crossed, box)
         lists.add(id(force.lists[0]))
         if step % 6 == 0:
-            expected, expected_forces = _expected(TERM, names, xyz, box)
+            expected, expected_forces = _expected(term, names, xyz, box)
             assert energy == pytest.approx(expected, rel=1e-11)
             np.testing.assert_allclose(forces, expected_forces, atol=1e-9 * np.abs(forces).max())
     assert 1 < len(lists) < 30
 
 
-def _force(names: list[str]) -> NeuralForce:
+def _force(names: list[str], term: NeuralTerm = TERM) -> NeuralForce:
     species = [species_tensors(s, SHORT_RANGE) for s in SPECIES]
     kinds, numbers = AtomKinds.of(species)
-    kind = [numbers[[s.name for s in species].index(n)] for n in names]
-    atoms = np.arange(sum(len(k) for k in kind))
-    molecule = np.repeat(np.arange(len(names)), [len(k) for k in kind])
-    return NeuralForce(TERM, kinds, torch.cat(kind), atoms, molecule, periodic=True)
+    places = [[s.name for s in species].index(n) for n in names]
+    molecule = np.repeat(np.arange(len(names)), [len(numbers[place]) for place in places])
+    bonds = bonds_seen(term.architecture.variant, [species[place] for place in places])
+    kind = torch.cat([numbers[place] for place in places])
+    return NeuralForce(term, kinds, kind, np.arange(len(kind)), molecule, bonds, periodic=True)
 
 
 @pytest.mark.parametrize("box", BOXES)
-def test_the_spread_in_a_periodic_box_is_that_of_its_members_one_by_one(box: str) -> None:
-    vectors, cells = BOXES[box]
+@pytest.mark.parametrize("variant", SEE_DIRECTIONS)
+def test_the_spread_in_a_periodic_box_is_that_of_its_members_one_by_one(variant: str, box: str) -> None:
+    term, (vectors, cells) = untrained(variant), BOXES[box]
     names, molecules = liquid(vectors, cells)
     xyz = np.vstack(molecules)
-    members = [_expected(_member(TERM, k), names, xyz, vectors) for k in range(TERM.architecture.members)]
+    members = [_expected(_member(term, k), names, xyz, vectors) for k in range(term.architecture.members)]
     energies, forces = np.array([e for e, _ in members]), np.array([f for _, f in members])
-    energy, spreads = _force(names).spread(xyz, vectors)
+    energy, spreads = _force(names, term).spread(xyz, vectors)
     assert energy == pytest.approx(energies.std(), rel=1e-9)
     expected = np.sqrt(((forces - forces.mean(0)) ** 2).sum(-1).mean(0))
     np.testing.assert_allclose(spreads, expected, atol=1e-9 * expected.max())
