@@ -30,6 +30,8 @@ from phyff.model.neural import (
     CUTOFF,
     RADIAL,
     RADIAL_WIDTH,
+    SEE_BONDS,
+    SEE_DIRECTIONS,
     WALL,
     KindWeights,
     network,
@@ -166,7 +168,7 @@ def _committee(function: NeuralForce) -> dict[str, Any]:
     """What the kernel needs of a neural term, by the names it has for that."""
     term, kinds = function.term.to(torch.float64), function.kinds.to(torch.float64)
     shape, known = term.architecture, KindWeights.of(term, kinds)
-    angular = shape.variant == "angular"
+    angular = shape.variant in SEE_DIRECTIONS
     nothing = torch.zeros(0)
     arrays = {
         "centres": torch.tensor(RADIAL + ANGULAR * angular),
@@ -189,6 +191,8 @@ def _committee(function: NeuralForce) -> dict[str, Any]:
         "wall": WALL,
         "saturation": shape.saturation,
     }
+    if shape.variant in SEE_BONDS:
+        numbers["bonds"] = function.atoms[function.bonds.T.numpy()].tolist()
     return numbers | {name: _single(array) for name, array in arrays.items()}
 
 

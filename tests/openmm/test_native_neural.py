@@ -23,7 +23,15 @@ from neural_systems import (
 )
 from neural_terms import untrained
 
-from phyff.model.neural import CUTOFF, VARIANTS, Architecture, NeuralTerm, initial_weights
+from phyff.model.neural import (
+    CUTOFF,
+    SEE_BONDS,
+    SEE_DIRECTIONS,
+    VARIANTS,
+    Architecture,
+    NeuralTerm,
+    initial_weights,
+)
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.native import INSTALL, accelerated, notice, pair_forces, with_native_forces
 from phyff.openmm.neural import NAME
@@ -132,9 +140,10 @@ def test_forces_are_the_slope_of_the_energy(variant: str) -> None:
 
 
 @needs_kernel
-def test_the_virial_by_finite_differences_is_that_of_torch_at_any_volume() -> None:
+@pytest.mark.parametrize("variant", SEE_DIRECTIONS)
+def test_the_virial_by_finite_differences_is_that_of_torch_at_any_volume(variant: str) -> None:
     names, molecules = liquid(TRICLINIC, 3)
-    both, step = Both(names, TRICLINIC), 1e-3
+    both, step = Both(names, TRICLINIC, untrained(variant)), 1e-3
     for compressed in (1.0, 0.97, 1.02, 1.3):
         slopes = []
         for context in (both.native, both.torch):
@@ -149,9 +158,11 @@ def test_the_virial_by_finite_differences_is_that_of_torch_at_any_volume() -> No
 
 @needs_kernel
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_it_stays_so_while_atoms_wander_and_molecules_cross_the_boundary(threads: str) -> None:
+@pytest.mark.parametrize("variant", SEE_DIRECTIONS)
+def test_it_stays_so_while_atoms_wander_and_molecules_cross_the_boundary(variant: str, threads: str) -> None:
     names, molecules = liquid(TRICLINIC, 3)
-    both, rng, moved = Both(names, TRICLINIC, threads=threads), np.random.default_rng(0), np.vstack(molecules)
+    both = Both(names, TRICLINIC, untrained(variant), threads)
+    rng, moved = np.random.default_rng(0), np.vstack(molecules)
     owner = np.repeat(np.arange(len(names)), [len(m) for m in molecules])
     before = found_in(both.native, moved, TRICLINIC)[0]
     jumped = moved + (rng.integers(-1, 2, size=(len(names), 3)) @ TRICLINIC)[owner]
@@ -289,6 +300,20 @@ def test_without_the_kernel_torch_computes_the_term_and_the_run_says_so(whole, m
     line = notice(system, CPU)
     assert line is not None and line.startswith("Pair forces and neural term: stock OpenMM and torch")
     assert INSTALL in line
+
+
+@needs_kernel
+@pytest.mark.parametrize("variant", SEE_DIRECTIONS)
+def test_a_kernel_from_before_atoms_saw_their_bonds_is_not_given_such_a_term(
+    variant: str, monkeypatch
+) -> None:
+    names, _ = _cluster()
+    system = neural_system(untrained(variant), names, None, torch.float32)
+    monkeypatch.delattr("phyff_native.sees_bonds")
+    known = variant not in SEE_BONDS
+    assert pair_forces(system, CPU) == ("native" if known else "stock")
+    line = notice(system, CPU)
+    assert line is not None and ("does not know neural, oriented" in line) != known
 
 
 @needs_kernel

@@ -1,6 +1,7 @@
 // Python's door to the kernel. Objects of OpenMM's own module come as the address behind their SWIG proxy.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
@@ -29,10 +30,12 @@ std::vector<float> values(const Floats& array) { return {array.data(), array.dat
 void replace_neural_force(std::uintptr_t address, int index, std::vector<int> particles, std::vector<int> molecules,
                           std::vector<int> kinds, double cutoff, double wall, double saturation, Floats centres,
                           Floats widths, Floats exponents, Floats amplitudes, Floats strengths, Floats embedding,
-                          Floats gate, Floats own, Floats offset, Floats in, Floats middle, Floats bias, Floats out) {
+                          Floats gate, Floats own, Floats offset, Floats in, Floats middle, Floats bias, Floats out,
+                          std::vector<std::pair<int, int>> bonds) {
     OpenMM::System& system = system_at(address);
     phyff::Committee committee;
     committee.kinds = static_cast<int>(exponents.size());
+    committee.scalars = static_cast<int>(strengths.shape(2));
     if (in.size()) {
         committee.members = static_cast<int>(in.shape(0));
         committee.features = static_cast<int>(in.shape(1));
@@ -46,9 +49,9 @@ void replace_neural_force(std::uintptr_t address, int index, std::vector<int> pa
     committee.own = values(own), committee.offset = values(offset), committee.in = values(in);
     committee.middle = values(middle), committee.bias = values(bias), committee.out = values(out);
     const OpenMM::Force& stock = system.getForce(index);
-    auto force = std::make_unique<phyff::NeuralForce>(
-        std::move(committee), phyff::NeuralAtoms{std::move(particles), std::move(molecules), std::move(kinds)},
-        stock.usesPeriodicBoundaryConditions());
+    phyff::NeuralAtoms atoms{std::move(particles), std::move(molecules), std::move(kinds), std::move(bonds)};
+    auto force = std::make_unique<phyff::NeuralForce>(std::move(committee), std::move(atoms),
+                                                      stock.usesPeriodicBoundaryConditions());
     force->setName(stock.getName());
     force->setForceGroup(stock.getForceGroup());
     system.addForce(force.release());
@@ -78,6 +81,7 @@ void replace_charge_flow(std::uintptr_t address, int index, double coulomb, doub
 NB_MODULE(phyff_native, module) {
     module.doc() = "PhyFF's pair forces, charge flow and neural term as native OpenMM forces.";
     module.attr("openmm_version") = OPENMM_VERSION;
+    module.attr("sees_bonds") = true;  // the neural term, unlike that of older kernels
     module.def(
         "replaceable",
         [](std::uintptr_t address) {
@@ -112,6 +116,7 @@ NB_MODULE(phyff_native, module) {
                nb::arg("saturation"), nb::arg("centres"), nb::arg("widths"), nb::arg("exponents"),
                nb::arg("amplitudes"), nb::arg("strengths"), nb::arg("embedding"), nb::arg("gate"), nb::arg("own"),
                nb::arg("offset"), nb::arg("in"), nb::arg("middle"), nb::arg("bias"), nb::arg("out"),
+               nb::arg("bonds") = std::vector<std::pair<int, int>>(),
                "Put the kernel in the place of the force with that index; arrays have the shapes of Committee in "
                "neural_terms.h, and none of a network's elements where there is no network.");
 }

@@ -24,10 +24,14 @@ class NeuralForceImpl : public CustomCPPForceImpl {
     double computeForce(ContextImpl& context, const std::vector<Vec3>& positions, std::vector<Vec3>& forces) override;
 
   private:
+    void find_places();
+
     const NeuralForce& owner_;
     std::unique_ptr<Threads> threads_;
     std::unique_ptr<PairList> list_;
-    std::vector<int> kind_of_, kinds_;  // by particle of the System, and by place
+    std::vector<int> kind_of_;                 // by particle of the System
+    std::vector<std::vector<int>> bonded_to_;  // the same
+    AtomTable table_;
     std::vector<Workspace> workspaces_;
     std::vector<Sum> sums_;
 };
@@ -52,21 +56,36 @@ void NeuralForceImpl::initialize(ContextImpl& context) {
                                        n_total, owner_.committee().cutoff, Listing::both_ways, threads_->number());
     kind_of_.resize(n_total);
     for (std::size_t k = 0; k < atoms.particles.size(); ++k) kind_of_[atoms.particles[k]] = atoms.kinds[k];
-    kinds_.resize(list_->blocks() * kLanes);
+    bonded_to_.resize(n_total);
+    for (const auto& [one, other] : atoms.bonds) bonded_to_[one].push_back(other), bonded_to_[other].push_back(one);
     workspaces_.resize(threads_->number());
     sums_.resize(threads_->number());
     for (Sum& sum : sums_) sum.force.resize(list_->blocks());
 }
 
+/// After the list has given the atoms new places.
+void NeuralForceImpl::find_places() {
+    std::vector<int> place_of(kind_of_.size());
+    for (int place = 0; place < list_->size(); ++place) place_of[list_->order()[place]] = place;
+    table_.kind.resize(list_->blocks() * kLanes);
+    table_.end.resize(list_->size());
+    table_.bonded.clear();
+    for (int place = 0; place < list_->size(); ++place) {
+        const int particle = list_->order()[place];
+        table_.kind[place] = kind_of_[particle];
+        for (const int other : bonded_to_[particle]) table_.bonded.push_back(place_of[other]);
+        table_.end[place] = static_cast<int>(table_.bonded.size());
+    }
+}
+
 double NeuralForceImpl::computeForce(ContextImpl& context, const std::vector<Vec3>& positions,
                                      std::vector<Vec3>& forces) {
     const bool periodic = owner_.usesPeriodicBoundaryConditions();
-    if (periodic ? list_->update(positions, box_of(context)) : list_->update(positions))
-        for (int place = 0; place < list_->size(); ++place) kinds_[place] = kind_of_[list_->order()[place]];
+    if (periodic ? list_->update(positions, box_of(context)) : list_->update(positions)) find_places();
     threads_->run([&](int thread) {
         list_->prepare(thread);
         sums_[thread].clear();
-        add_neural(owner_.committee(), *list_, kinds_, thread, workspaces_[thread], sums_[thread]);
+        add_neural(owner_.committee(), *list_, table_, thread, workspaces_[thread], sums_[thread]);
     });
     return add_up(sums_, *list_, forces);
 }
@@ -76,7 +95,9 @@ double NeuralForceImpl::computeForce(ContextImpl& context, const std::vector<Vec
 NeuralForce::NeuralForce(Committee committee, NeuralAtoms atoms, bool periodic)
     : committee_(std::move(committee)), atoms_(std::move(atoms)), periodic_(periodic) {
     const std::size_t functions = committee_.centres.size();
-    if (functions != kRadial && functions != kRadial + kAngular)
+    const bool known = functions == kRadial || functions == kRadial + kAngular;
+    const bool along = functions > kRadial && committee_.scalars == kRadial + kAlong;
+    if (!known || (committee_.scalars != kRadial && !along))
         throw std::invalid_argument("The kernel has been built for other functions of the distance.");
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "neural_terms.h"
@@ -9,9 +10,11 @@
 
 namespace phyff {
 
-/// What the term acts on: system indices of atoms, and of each its molecule and kind.
+/// What the term acts on: system indices of atoms, and of each its molecule and kind; system indices of the ends of
+/// their bonds, where the committee sees those.
 struct NeuralAtoms {
     std::vector<int> particles, molecules, kinds;
+    std::vector<std::pair<int, int>> bonds;
 };
 
 /// The committee's mean for atoms in different molecules, in a periodic box or in vacuum.

@@ -9,20 +9,36 @@
 namespace phyff {
 
 constexpr int kRadial = 8, kAngular = 4;  // functions of the distance
+constexpr int kAlong = 3 * kAngular;      // what an atom's own bonds make of the directions of neighbours
 
-/// The weights, contracted by kind of atom. Shapes: M members, T kinds, C channels, H hidden, F features of a network.
+/// What an atom sees of its neighbours: how far they are, in which direction, and how that lies to its own bonds.
+enum class Sight { distances, directions, bonds };
+
+/// The weights, contracted by kind of atom. Shapes: M members, T kinds, C channels, H hidden, F features of a network,
+/// S scalar functions of a pair: kRadial, and kAlong more with bonds.
 struct Committee {
-    int members = 0, kinds = 0, channels = 0, hidden = 0, features = 0;
+    int members = 0, kinds = 0, channels = 0, hidden = 0, features = 0, scalars = 0;
     double cutoff = 0, wall = 0, saturation = 0;
     std::vector<float> centres, widths;         // of the radial functions and then, if there are any, the angular ones
     std::vector<float> exponents, amplitudes;   // (T,) of exchange
-    std::vector<float> strengths;               // (T, T, kRadial) of an atom's functions of another, kJ/mol
+    std::vector<float> strengths;               // (T, T, S) of an atom's functions of another, kJ/mol
     std::vector<float> embedding, gate;         // (T, M, C)
     std::vector<float> own;                     // (T, M, H) enters the first layer
     std::vector<float> offset;                  // (T, M) output of the network of an atom on its own
     std::vector<float> in, middle, bias, out;   // (M, F, H), (M, H, H), (M, H), (M, H)
 
-    bool angular() const { return centres.size() > kRadial; }
+    Sight sight() const {
+        if (scalars > kRadial) return Sight::bonds;
+        return centres.size() > kRadial ? Sight::directions : Sight::distances;
+    }
+};
+
+/// What is known of the atoms of a list, by place.
+struct AtomTable {
+    std::vector<int> kind;
+    std::vector<int> end, bonded;  // of each atom's bonds; the places at their other ends, those of one after another
+
+    int begin(int place) const { return place ? end[place - 1] : 0; }
 };
 
 /// Atoms that are computed side by side, one a lane.
@@ -55,19 +71,35 @@ struct Neighbours {
     void reserve(std::size_t size);
 };
 
+/// Sums over the bonds of an atom: directions and traceless squares; and the traceless square of the former. Or slopes
+/// of the energy with these.
+struct alignas(4 * Neighbours::kDirections) Frame {
+    float own[Neighbours::kDirections] = {}, squared[Neighbours::kDirections] = {};
+};
+
+/// One of them.
+struct Bond {
+    int place;
+    float direction[3], per_r;
+};
+
 /// What a thread works with.
 struct Workspace {
     Neighbours near;
     int place[kBatch], kind[kBatch];             // of the atoms
     std::vector<int> seen, slot;                 // kinds of neighbours in the batch, and by kind its number there or -1
     std::vector<float> rows, embedding;          // sums or slopes of one atom by kind seen; embedding of those
+    std::vector<float> moments;                  // by atom and kind seen, its sums over directions
+    Frame frames[kBatch];
+    std::vector<Bond> bonds;  // of the atoms, those of one after those of another
+    int bonds_end[kBatch];
     std::vector<Batch> sums, mixed, gate, own, offset;
     std::vector<Batch> features, first, second, back, slopes;  // of the networks, through their layers and back
     double energy[kBatch] = {};
 };
 
-/// Add what the atoms have for which this thread has rows; kinds are by place.
-void add_neural(const Committee& committee, const PairList& list, const std::vector<int>& kinds, int thread,
-                Workspace& work, Sum& sum);
+/// Add what the atoms have for which this thread has rows.
+void add_neural(const Committee& committee, const PairList& list, const AtomTable& table, int thread, Workspace& work,
+                Sum& sum);
 
 }  // namespace phyff
