@@ -371,7 +371,7 @@ def label(
 def train_neural(
     variant: Annotated[
         Variant, typer.Option(help="What the network sees of its neighbours; oriented sees all.")
-    ] = Variant.radial,
+    ] = Variant.oriented,
     studies: Annotated[
         bool, typer.Option(help="Also learning curves (six more trainings) and species left out (one each).")
     ] = True,

@@ -66,7 +66,7 @@ class Architecture:
         saturation: S, kJ/mol; no atom's network and no radial function of a pair gives more.
     """
 
-    variant: Literal["pair", "radial", "angular", "oriented"] = "angular"
+    variant: Literal["pair", "radial", "angular", "oriented"] = "oriented"
     members: int = 6
     channels: int = 8
     hidden: int = 24
