@@ -20,6 +20,7 @@ from scipy.spatial.distance import cdist
 from phyff.model.cluster import Cluster, interaction_energy
 from phyff.model.parameters import ShortRange, species_tensors
 from phyff.report.dimer_errors import mean_and_rms
+from phyff.species.library import SHORT_RANGE_FILE
 from phyff.species.parameters import SpeciesParameters
 
 LIBRARY = Path(__file__).parents[1] / "molecules"
@@ -40,7 +41,7 @@ SHELLS_NM = (0.0, 0.22, 0.26, 0.32, 0.45, 10.0)
 def main() -> None:
     data = np.load(sys.argv[1])
     species = SpeciesParameters.load(LIBRARY / "DME.json")
-    tensors = species_tensors(species, ShortRange.load(LIBRARY / "short_range.json"))
+    tensors = species_tensors(species, ShortRange.load(LIBRARY / SHORT_RANGE_FILE))
     order = library_order(data["posA"][0], species)
     found, gaps = [], []
     for a, b in zip(data["posA"], data["posB"], strict=True):

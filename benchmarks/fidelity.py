@@ -31,7 +31,7 @@ from phyff.model import multipoles
 from phyff.model.cluster import Cluster
 from phyff.model.parameters import ShortRange, SpeciesTensors
 from phyff.openmm.forcefield import ForceField
-from phyff.species.library import library_directory
+from phyff.species.library import SHORT_RANGE_FILE, library_directory
 from phyff.species.parameters import SpeciesParameters
 
 NEUTRAL = "neutral"
@@ -200,9 +200,9 @@ def _force_field(folder: Path) -> ForceField:
     species = [
         SpeciesParameters.load(path)
         for path in sorted(folder.glob("*.json"))
-        if path.name != builder.SHORT_RANGE_FILE
+        if path.name != SHORT_RANGE_FILE
     ]
-    return ForceField(tuple(species), ShortRange.load(folder / builder.SHORT_RANGE_FILE))
+    return ForceField(tuple(species), ShortRange.load(folder / SHORT_RANGE_FILE))
 
 
 def _energies(

@@ -40,7 +40,7 @@ from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.native import pair_forces, with_native_forces
 from phyff.openmm.platforms import device, platform_named
-from phyff.species.library import library_directory
+from phyff.species.library import SHORT_RANGE_FILE, library_directory
 from phyff.species.parameters import SpeciesParameters
 from phyff.units import AVOGADRO, COULOMB
 
@@ -217,7 +217,7 @@ def rows(forcefield: ForceField) -> Iterator[Row]:
 
 def library_force_field() -> ForceField:
     """All species of the library with its short range."""
-    paths = sorted(p for p in library_directory().glob("*.json") if p.name != builder.SHORT_RANGE_FILE)
+    paths = sorted(p for p in library_directory().glob("*.json") if p.name != SHORT_RANGE_FILE)
     return ForceField(tuple(SpeciesParameters.load(path) for path in paths), builder.short_range())
 
 

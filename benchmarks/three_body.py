@@ -32,6 +32,7 @@ from phyff.qm.executor import Job, run_jobs
 from phyff.qm.level import PHYFF_2026A
 from phyff.qm.store import RecordStore, read_record
 from phyff.qm.three_body import KIND, three_body_job_of
+from phyff.species.library import SHORT_RANGE_FILE
 from phyff.species.parameters import SpeciesParameters
 
 LIBRARY = Path(__file__).parents[1] / "molecules"
@@ -68,7 +69,7 @@ def main() -> None:
     if arguments.run:
         jobs = _jobs(arguments.run, arguments.number)
         run_jobs(jobs, store, workers=arguments.workers, label="three-body energies")
-    model = ShortRange.load(LIBRARY / "short_range.json")
+    model = ShortRange.load(LIBRARY / SHORT_RANGE_FILE)
     species = [SpeciesParameters.load(LIBRARY / f"{name}.json") for name in CORE]
     trimers = list(_trimers(store, {s.mapped_smiles: s.name for s in species}))
     if arguments.damping:

@@ -23,8 +23,6 @@ from phyff.species import library
 from phyff.species.parameters import SpeciesParameters
 from phyff.units import AMU_NM3_TO_G_CM3
 
-SHORT_RANGE_FILE = "short_range.json"
-NEURAL_FILE = "neural.safetensors"
 SPECIES_FOLDER = "species"
 PACKING_RATIO = 0.87
 """Density of a packed box over the assumed one; the simulation compresses it."""
@@ -86,7 +84,7 @@ def force_field(
 def neural_term(model: ShortRange) -> NeuralTerm:
     """The neural term that comes with the library; InputError when there is none, or it corrects another
     short range than `model`."""
-    path = library.library_directory() / NEURAL_FILE
+    path = library.library_directory() / library.NEURAL_FILE
     if not path.is_file():
         raise InputError(f"neural: there is no {path}; run 'phyff train-neural' or leave --neural out.")
     term = NeuralTerm.load(path)
@@ -99,7 +97,7 @@ def neural_term(model: ShortRange) -> NeuralTerm:
 
 def short_range() -> ShortRange:
     """The short-range model that comes with the library; StoreError when it is not there."""
-    path = library.library_directory() / SHORT_RANGE_FILE
+    path = library.library_directory() / library.SHORT_RANGE_FILE
     if not path.is_file():
         raise StoreError(f"The short-range model {path} is missing; reinstall phyff or run 'phyff train'.")
     return ShortRange.load(path)

@@ -665,7 +665,7 @@ def _show_library() -> None:
     fitted = {
         path.stem: SpeciesParameters.load(path)
         for path in sorted(library.library_directory().glob("*.json"))
-        if path.name != "short_range.json"
+        if path.name != library.SHORT_RANGE_FILE
     }
     table = Table("species", "what it is", "SMILES", "charge", "conformers", "level of theory")
     for species in fitted.values():

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from phyff.errors import InputError
 from phyff.fit.neural import (
-    NEURAL_FILE,
     Judgement,
     Schedule,
     judged,
@@ -26,6 +25,7 @@ from phyff.qm.executor import run_jobs
 from phyff.qm.level import LevelOfTheory
 from phyff.qm.store import RecordStore
 from phyff.replicas import run_folders
+from phyff.species.library import NEURAL_FILE
 
 SIDES = {"in the training": "train", "held out": "test"}
 """Of the split by sources, as a user says it; a third of the clusters is held out of every training."""

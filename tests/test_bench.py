@@ -13,13 +13,13 @@ from typer.testing import CliRunner
 
 from phyff import bench, md
 from phyff.bench import newest, scores, table
-from phyff.builder import NEURAL_FILE
 from phyff.cli import app
 from phyff.errors import InputError, SimulationError
 from phyff.md import PRESETS
 from phyff.measurements import Measurement, Suite, load_suite
 from phyff.report.parity import LABEL_HEIGHT, apart
 from phyff.side_by_side import Simulation
+from phyff.species.library import NEURAL_FILE
 
 SUITES = Path(__file__).parent.parent / "benchmarks" / "suites"
 SMALL = """

@@ -44,6 +44,7 @@ from phyff.model.neural import (
 from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
 from phyff.qm import clusters
 from phyff.qm.store import read_record
+from phyff.species.library import NEURAL_FILE, SHORT_RANGE_FILE
 from phyff.species.parameters import SpeciesParameters
 
 FOLDS = 6
@@ -73,7 +74,6 @@ SPLITS = ("train", "test")
 LEFT_OUT = "left out"
 """Errors of training labels by the members that have not seen them."""
 ALL = "all"
-NEURAL_FILE = "neural.safetensors"
 BARE_SATURATION = 400.0
 """kJ/mol; bound of the networks that have no physics to lean on."""
 LEARNING_FRACTIONS = (0.25, 0.5, 1.0)
@@ -219,9 +219,9 @@ def load_library(folder: Path) -> tuple[ShortRange, dict[str, SpeciesParameters]
     Raises:
         InputError: a file cannot be read.
     """
-    paths = [path for path in sorted(folder.glob("*.json")) if path.name != "short_range.json"]
+    paths = [path for path in sorted(folder.glob("*.json")) if path.name != SHORT_RANGE_FILE]
     species = {s.name: s for s in map(SpeciesParameters.load, paths)}
-    return ShortRange.load(folder / "short_range.json"), species
+    return ShortRange.load(folder / SHORT_RANGE_FILE), species
 
 
 def learning_point(

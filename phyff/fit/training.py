@@ -29,7 +29,7 @@ from phyff.qm.executor import Job, run_jobs
 from phyff.qm.level import LevelOfTheory
 from phyff.qm.monomer import monomer_records
 from phyff.qm.store import RecordStore, read_record
-from phyff.species.library import find
+from phyff.species.library import SHORT_RANGE_FILE, find
 from phyff.species.molecule import Molecule
 from phyff.species.parameters import SpeciesParameters
 
@@ -89,7 +89,7 @@ def make_library(
         InputError: there is no short_range.json to extend.
     """
     store = RecordStore(folder / "records")
-    earlier = ShortRange.load(folder / "short_range.json") if extend else None
+    earlier = ShortRange.load(folder / SHORT_RANGE_FILE) if extend else None
     data = {}
     for name, smiles in map(find, LIBRARY):
         say(f"{name}: monomer quantum chemistry, records in {store.root}")
@@ -110,8 +110,8 @@ def make_library(
         fitted = with_valence(species[name], own, model) if own.molecule.n_atoms > 1 else species[name]
         fitted.save(folder / f"{name}.json")
         say(f"{name}: written to {folder / f'{name}.json'}")
-    (folder / "short_range.json").write_text(model.model_dump_json(indent=1) + "\n")
-    say(f"short range: written to {folder / 'short_range.json'}")
+    (folder / SHORT_RANGE_FILE).write_text(model.model_dump_json(indent=1) + "\n")
+    say(f"short range: written to {folder / SHORT_RANGE_FILE}")
 
 
 def with_tested_flow(

@@ -31,12 +31,11 @@ from phyff.report.dimer_errors import (
     stored_errors,
 )
 from phyff.report.scans import save_scans, scans
-from phyff.species.library import title
+from phyff.species.library import SHORT_RANGE_FILE, title
 from phyff.species.parameters import SpeciesParameters
 
 PAGE, FIGURES = "physics.md", Path("figures") / "scans"
 COMMAND = "python benchmarks/physics.py"
-SHORT_RANGE_FILE = "short_range.json"
 NOTHING = "-"
 SHORT = {"electrostatics": "elec", "exchange": "exch", "induction": "ind", "dispersion": "disp"}
 Table = list[list[str]]

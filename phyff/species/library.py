@@ -13,6 +13,9 @@ from pathlib import Path
 from phyff.errors import InputError, StoreError
 from phyff.species.molecule import Molecule
 
+SHORT_RANGE_FILE, NEURAL_FILE = "short_range.json", "neural.safetensors"
+"""Beside the species files: the short-range model they share, and the neural term that corrects it."""
+
 
 @dataclass(frozen=True)
 class KnownSpecies:
