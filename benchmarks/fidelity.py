@@ -2,9 +2,10 @@
 
     python benchmarks/fidelity.py [--out FILE.json]
 
-Dimers of the training set, neighbours in liquids among them, and clusters cut from a packed box. Both
-energies are those of the torch references (phyff/model), which tests hold the OpenMM engines to; the short
-range is the same in both and left out.
+Dimers of the training set, neighbours in liquids among them, clusters cut from a packed box, and the labelled
+clusters of three molecules or more that the neural term learns from. Both energies are those of the torch
+references (phyff/model), which tests hold the OpenMM engines to; the short range is the same in both and left
+out.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from phyff import builder
+from phyff.fit.neural import load_clusters
 from phyff.fit.training import load_dimers
 from phyff.formulation import Formulation
 from phyff.model import cluster as drude
@@ -40,6 +42,8 @@ ELECTROLYTE = "1.0 M LiPF6 in EC:DMC 1:1 w/w"
 """Its packed box is what the clusters are cut from."""
 SHELLS = (0.175, 0.21, 0.25)
 """nm; shortest distances that divide the dimers with a cation. Li+ in a liquid sits near 0.19 to 0.21."""
+CHELATING = "DME"
+"""Holds a cation with two oxygens; its labelled clusters are a row of their own."""
 CLUSTER_SIZES = (3, 4, 5, 6)
 CLUSTERS_EACH = 13
 ATOMS = 500
@@ -90,11 +94,17 @@ def main() -> None:
     forcefield = _force_field(options.molecules)
     dimers = dimer_differences(forcefield, options.molecules / "records")
     clusters = cluster_differences(forcefield)
+    labelled = labelled_differences(forcefield, options.molecules / "records" / "cluster")
     tables = {
         "bound dimers by pair": rows(dimers, lambda d: d.label),
         "bound dimers by kind": rows(dimers, lambda d: d.kind),
         "bound dimers, all with ions": rows([d for d in dimers if d.kind != NEUTRAL], lambda d: "with ions"),
         "clusters, all with ions": rows([d for d in clusters if d.kind != NEUTRAL], lambda d: "with ions"),
+        "labelled clusters with ions": rows(
+            [d for d in labelled if d.kind != NEUTRAL],
+            lambda d: f"with {CHELATING}" if CHELATING in d.label else "others",
+        ),
+        "labelled clusters, all with ions": rows([d for d in labelled if d.kind != NEUTRAL], lambda d: "all"),
         "dimers with a cation by shortest distance": rows(
             [d for d in dimers if d.kind == WITH_CATION], lambda d: _shell(d.shortest)
         ),
@@ -143,6 +153,15 @@ def cluster_differences(forcefield: ForceField) -> list[Difference]:
                 difference(forcefield, [(molecules[k][0], molecules[k][1] + shift[k]) for k in nearest])
             )
     return found
+
+
+def labelled_differences(forcefield: ForceField, folder: Path) -> list[Difference]:
+    """Of the clusters of three molecules or more that quantum chemistry has labelled."""
+    return [
+        difference(forcefield, list(zip(label.names, label.xyz, strict=True)))
+        for label in load_clusters(folder, {s.name: s for s in forcefield.species})
+        if len(label.names) > 2
+    ]
 
 
 def _relaxed(forcefield: ForceField, topology: Topology, packed: np.ndarray) -> np.ndarray:

@@ -76,9 +76,10 @@ class ShortRange(BaseModel):
     multipole_damping_alpha: dict[str, float] = {}
     """The same for the damping of the `multipole` engine, where it differs."""
     multipole_contacts: dict[str, dict[str, tuple[float, float]]] = {}
-    """By element of a bare cation, then by label as in `classes` (0 for labels that are not here): shares of
-    the exchange that the `multipole` engine adds to a pair's induction, with the exponents of exchange and of
-    charge transfer. AMOEBA's damping gives other dipoles at contact than the oscillators have."""
+    """By element of a bare cation, then by label as in `classes` or `in_species` (0 for labels that are not
+    here): shares of the exchange that the `multipole` engine adds to a pair's induction, with the exponents
+    of exchange and of charge transfer. AMOEBA's damping gives other dipoles at contact than the oscillators
+    have."""
     dispersion_widths: dict[str, float] = {}
     """Factors on the MBIS exponents in the damping of dispersion by element; FALLBACK names the others'."""
     quality: dict[str, Any] = {}
@@ -159,6 +160,11 @@ class ShortRange(BaseModel):
         """Names of the species whose dimers the model was fitted to; none where it does not say."""
         pairs = self.provenance.get("pairs", [])
         return {name for pair in pairs for name in pair.split(" in ")[0].split(" + ")}
+
+
+def in_species(name: str, labels: Sequence[str]) -> str:
+    """Label of an atom (labels finest first) as one of a species."""
+    return f"{name}:{labels[0]}"
 
 
 FINE_LEVELS = 2
@@ -318,7 +324,10 @@ def _multipole_tensors(
         contacts={
             cation: exchange
             * torch.tensor(
-                [short_range.multipole_contact_of(cation, labels) for labels in species.atom_classes],
+                [
+                    short_range.multipole_contact_of(cation, (in_species(species.name, own), *own))
+                    for own in species.atom_classes
+                ],
                 dtype=torch.float64,
             ).T
             for cation in short_range.multipole_contacts
