@@ -1,7 +1,7 @@
 """How honest the dynamics is: temperatures under the production thermostats, energy drift without any.
 
     phyff run recipes/lp30.yaml --preset quick --out RUN_DIR
-    python benchmarks/drift.py RUN_DIR [--ps PS] [--platform NAME]
+    python benchmarks/drift.py RUN_DIR [--ps PS] [--drift-only] [--platform NAME]
 
 From the settled liquid of a finished run, at 0.5 and 1 fs. First the thermostats of its density and transport
 stages (phyff/md/protocol.py): mean temperature of atoms that carry their oscillators (the centre of mass of
@@ -16,6 +16,7 @@ import argparse
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openmm
@@ -74,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run_dir", type=Path, help="folder of a finished phyff run")
     parser.add_argument("--ps", type=float, default=20.0, help="length of each stretch")
+    parser.add_argument("--drift-only", action="store_true", help="without the rows with thermostats")
     parser.add_argument("--platform", help="OpenMM platform, by default the fastest")
     options = parser.parse_args()
     if options.ps < 2 * BLOCKS * SAMPLE_PS:
@@ -84,15 +86,8 @@ def main() -> None:
     stages = {stage["name"]: stage for stage in settings["stages"]}
     atoms = number_of_atoms(liquid.system)
     print(f"{atoms} atoms at {settings['temperature_K']:g} K, {options.ps:g} ps a row, {platform.getName()}")
-    print(f"\n{'friction (1/ps)':21s} fs{'atoms (K)':>15s}{'molecules (K)':>16s}{'oscillators (K)':>17s}")
-    for name in STAGES:
-        frictions = stages[name]["friction"], stages[name]["drude_friction"]
-        for fs in TIME_STEPS_FS:
-            course = run(liquid, thermostat(liquid, fs, *frictions), options.ps, platform)
-            means = [series_mean(x) for x in (course.atoms, course.molecules, course.oscillators)]
-            a, m, o = (f"{mean.mean:.1f} ± {mean.error:.1f}" for mean in means)
-            label = f"{name}: {frictions[0]:g}, {frictions[1]:g}"
-            print(f"{label:21s}{fs:3.1f}{a:>15s}{m:>16s}{o:>17s}", flush=True)
+    if not options.drift_only:
+        thermostats(liquid, stages, options.ps, platform)
     print(
         f"\n{'no friction':21s} fs{'drift (kJ/mol/ns/atom)':>27s}{'scatter (kJ/mol/atom)':>24s}"
         f"{'atoms (K)':>13s}{'oscillators (K)':>18s}"
@@ -105,6 +100,21 @@ def main() -> None:
             line = f"{found.value:.3f} ± {found.error:.3f}"
             a, o = _from_to(course.atoms, 0), _from_to(course.oscillators, 1)
             print(f"{label:21s}{fs:3.1f}{line:>27s}{found.scatter:>24.5f}{a:>13s}{o:>18s}", flush=True)
+
+
+def thermostats(
+    liquid: Settled, stages: dict[str, dict[str, Any]], ps: float, platform: openmm.Platform
+) -> None:
+    """Prints the temperatures under the thermostats of STAGES."""
+    print(f"\n{'friction (1/ps)':21s} fs{'atoms (K)':>15s}{'molecules (K)':>16s}{'oscillators (K)':>17s}")
+    for name in STAGES:
+        frictions = stages[name]["friction"], stages[name]["drude_friction"]
+        for fs in TIME_STEPS_FS:
+            course = run(liquid, thermostat(liquid, fs, *frictions), ps, platform)
+            means = [series_mean(x) for x in (course.atoms, course.molecules, course.oscillators)]
+            a, m, o = (f"{mean.mean:.1f} ± {mean.error:.1f}" for mean in means)
+            label = f"{name}: {frictions[0]:g}, {frictions[1]:g}"
+            print(f"{label:21s}{fs:3.1f}{a:>15s}{m:>16s}{o:>17s}", flush=True)
 
 
 def thermostat(
