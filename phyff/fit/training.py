@@ -43,13 +43,15 @@ CATION_PARTNERS = {
     "Na+": ("EC", "DMC", "DME", "AN", "PF6-", "FSI-", "ClO4-"),
     "K+": ("EC", "PF6-"),
 }
+ANION_PARTNERS = {"PF6-": ("AN", "VC"), "BF4-": ("EC", "AN"), "ClO4-": ("EC",), "FSI-": ("EC", "DME")}
 FURTHER_PAIRS = (
     *((cation, partner) for cation, partners in CATION_PARTNERS.items() for partner in partners),
+    *((anion, partner) for anion, partners in ANION_PARTNERS.items() for partner in partners),
     *((name, name) for name in ("AN", "DME", "DOL", "MA", "VC", "sulfolane")),
     ("AN", "EC"),
-    ("BF4-", "EC"),
 )
-"""Scanned too: cations with every kind of donor; nitrile, ether, acetyl, unsaturated and sulfone classes."""
+"""Scanned too: cations with every kind of donor, anions with those they meet first; nitrile, ether, acetyl,
+unsaturated and sulfone classes."""
 ANIONS, CATIONS = ("TFSI-", "FSI-", "BF4-", "ClO4-", "DFOB-", "BOB-"), ("Na+", "K+")
 SOLVENTS = (
     *("PC", "FEC", "VC", "EMC", "DEC", "DME", "diglyme", "DOL", "GBL", "MA", "EA", "AN", "sulfolane"),
