@@ -366,6 +366,40 @@ def label(
     run_jobs(jobs, RecordStore(library_directory() / "records"), workers, "clusters")
 
 
+@app.command("label-dimers")
+@reports_errors
+def label_dimers(
+    number: Annotated[int, typer.Option(min=1, help="How many of them; more go on where fewer ended.")] = 100,
+    around: Annotated[
+        list[str] | None,
+        typer.Option(help="Only with this species; may be given again.", show_default="all"),
+    ] = None,
+    most_atoms: Annotated[
+        int | None, typer.Option(min=2, help="Leave larger ones out.", show_default="any number")
+    ] = None,
+    workers: ClusterWorkers = 1,
+    parsl: Parsl = None,
+) -> None:
+    """Add forces to bound dimers of the training set of the short range, for the neural term.
+
+    Records in molecules/records, beside those of phyff label. Stopped or killed, the same command goes on.
+    """
+    from phyff.fit.neural import load_library
+    from phyff.labelling import dimer_jobs
+    from phyff.qm.executor import run_jobs
+    from phyff.qm.level import PHYFF_2026A
+    from phyff.qm.store import RecordStore
+    from phyff.species.library import library_directory
+
+    use_cluster(parsl)
+    records = library_directory() / "records"
+    _, species = load_library(library_directory())
+    jobs = dimer_jobs(records, species, number, PHYFF_2026A, around or (), most_atoms)
+    if len(jobs) < number:
+        _say(f"There are {len(jobs)} such dimers.")
+    run_jobs(jobs, RecordStore(records), workers, "forces of dimers")
+
+
 @app.command("train-neural")
 @reports_errors
 def train_neural(

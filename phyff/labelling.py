@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +13,15 @@ from MDAnalysis.coordinates.timestep import Timestep  # type: ignore[import-unty
 from openmm import unit
 
 from phyff.errors import InputError
+from phyff.fit.training import load_dimers
 from phyff.md.run import RunState
 from phyff.openmm.forcefield import ForceField
 from phyff.properties.committee import read_checks
 from phyff.properties.trajectory import ANGSTROM_NM, open_dcd
-from phyff.qm.clusters import SCALES, SIZES, Frame, cluster_job_of, cut_around, cut_clusters
+from phyff.qm.clusters import SCALES, SIZES, CutCluster, Frame, cluster_job_of, cut_around, cut_clusters
 from phyff.qm.executor import Job
 from phyff.qm.level import LevelOfTheory
+from phyff.species.parameters import SpeciesParameters
 
 DENSITY_STATE = "state-density.xml"
 FRAME_SPACING_PS = 3.0
@@ -56,6 +59,41 @@ def cluster_jobs(
     cut = cut_clusters(frames, number, run_dir.absolute().name, seed, sizes, around, most_atoms)
     copies = [cluster.scaled(SCALES[k % len(SCALES)]) for k, cluster in enumerate(cut)]
     return [cluster_job_of(cluster, level, forces) for cluster in copies]
+
+
+def dimer_jobs(
+    records: Path,
+    species: Mapping[str, SpeciesParameters],
+    number: int,
+    level: LevelOfTheory,
+    around: Sequence[str] = (),
+    most_atoms: int | None = None,
+) -> list[Job]:
+    """Jobs that add forces to the first `number` bound dimers of the training set in the record folder, scans
+    and neighbours in liquids alike, of those with a species named in `around` (none: all) and at most
+    `most_atoms`. The order is drawn by a hash, so that a larger number continues a smaller one; a dimer keeps
+    its scan as the source, and with it its side of a split.
+
+    Raises:
+        InputError: no species of such a name.
+    """
+    unknown = [name for name in around if name not in species]
+    if unknown:
+        raise InputError(f"around: {', '.join(unknown)} is not in the library; see 'phyff info'.")
+    chosen = [
+        point
+        for point in load_dimers(records, species)
+        if point.components["total"] < 0.0
+        and (not around or set(around) & set(point.names))
+        and (most_atoms is None or sum(species[n].n_atoms for n in point.names) <= most_atoms)
+    ]
+    chosen.sort(key=lambda p: hashlib.sha256(f"{p.scan} {p.xyz[1].round(6).tolist()}".encode()).digest())
+    return [
+        cluster_job_of(
+            CutCluster(tuple(species[n] for n in point.names), point.xyz, point.scan), level, forces=True
+        )
+        for point in chosen[:number]
+    ]
 
 
 def frames_of_run(run_dir: Path) -> list[Frame]:

@@ -67,6 +67,8 @@ EVALUATE_EVERY = 4
 LARGEST_GRADIENT = 10.0
 TINY = 1e-12
 """(kJ/mol/nm)^2; keeps the length of a force error differentiable."""
+SAME_PLACE = 1e-5
+"""nm; records are rounded to a tenth of that."""
 PAD = -1
 PRECISION = torch.float32
 """Of a training; residuals are known to 0.01 kJ/mol."""
@@ -358,9 +360,22 @@ def _rms(errors: np.ndarray) -> float:
 
 
 def load_labels(root: Path, species: Mapping[str, SpeciesParameters]) -> list[Label]:
-    """Dimers of the training set and labelled clusters in the record folder `root`, in a fixed order."""
+    """Dimers of the training set and labelled clusters in the record folder `root`, in a fixed order; a dimer
+    that has been labelled again, with forces, counts once."""
+    labelled = load_clusters(root / clusters.KIND, species)
+    again: dict[str, list[Label]] = {}
+    for label in labelled:
+        again.setdefault(label.source, []).append(label)
     dimers = [Label(p.names, p.xyz, p.components["total"], p.scan) for p in load_dimers(root, species)]
-    return dimers + load_clusters(root / clusters.KIND, species)
+    once = [one for one in dimers if not any(_same_place(one, other) for other in again.get(one.source, []))]
+    return once + labelled
+
+
+def _same_place(one: Label, other: Label) -> bool:
+    """Whether two labels of a source are the same molecules at the same place."""
+    return one.names == other.names and all(
+        np.allclose(a, b, rtol=0.0, atol=SAME_PLACE) for a, b in zip(one.xyz, other.xyz, strict=True)
+    )
 
 
 def load_clusters(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[Label]:

@@ -34,8 +34,12 @@ from phyff.fit.neural import (
     with_physics,
 )
 from phyff.fit.short_range import IN_LIQUIDS
+from phyff.labelling import dimer_jobs
+from phyff.model.cluster import PARTS
 from phyff.model.neural import VARIANTS, Architecture, NeuralTerm, predict
 from phyff.model.parameters import species_tensors
+from phyff.qm.clusters import placed
+from phyff.qm.level import PHYFF_2026A
 from phyff.qm.store import RecordStore
 
 TENSORS = {name: species_tensors(s, SHORT_RANGE) for name, s in ALL.items()}
@@ -295,6 +299,25 @@ def test_committed_dimers_and_clusters_are_labels(tmp_path: Path) -> None:
     (label,) = load_clusters(tmp_path / "cluster", species)
     assert (label.names, label.source, label.total) == (("Li+", "Li+"), "box#5", 1.0)
     np.testing.assert_allclose(label.xyz[1], [[0.0, 0.0, 0.3]])
+
+
+def test_a_dimer_labelled_again_with_forces_counts_once(tmp_path: Path) -> None:
+    species = {name: load_species(name) for name in ("Li+", "PF6-")}
+    store, energies = RecordStore(tmp_path), dict.fromkeys(PARTS, 0.0) | {"total": -1.0}
+    for step in (0, 1):
+        sides = [
+            placed(species["Li+"], np.zeros((1, 3))),
+            placed(species["PF6-"], species["PF6-"].xyz + 0.3 + 0.05 * step),
+        ]
+        store.put("dimer", {"first": sides[0], "second": sides[1], "scan": 7, "step": step}, energies)
+    assert [label.forces for label in load_labels(tmp_path, species)] == [None, None]
+    (job, _) = dimer_jobs(tmp_path, species, 5, PHYFF_2026A, around=["Li+"], most_atoms=8)
+    assert dimer_jobs(tmp_path, species, 5, PHYFF_2026A, most_atoms=7) == []
+    store.put(job.kind, job.spec, {"total": -1.0, "forces": [[0.0, 0.0, 1.0]] * 8})
+    first, second = load_labels(tmp_path, species)
+    assert first.forces is None and second.forces is not None
+    assert first.source == second.source == "Li++PF6-#7"
+    assert not np.allclose(first.xyz[1], second.xyz[1])
 
 
 def test_a_training_with_too_little_data_is_an_error(samples) -> None:
