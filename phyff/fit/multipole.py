@@ -9,6 +9,7 @@ random contacts: no quantum data enter, and energies of three and more bodies st
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 
@@ -32,6 +33,8 @@ SIZE_RANGE = (2e-5, 5e-3)
 """nm^3."""
 TRIPLES = 120
 """Clusters of a cation and two neighbours, for its size."""
+MOST_TURNS = 20000
+"""Tries to turn two neighbours so that they touch."""
 CLOSE = 0.26
 """nm; longest contact of a cation with a neighbour in these clusters."""
 NEIGHBOURS = (0.26, 0.45)
@@ -76,7 +79,9 @@ def _triples(
     rng = np.random.default_rng(1)
     found: list[tuple[tuple[str, str, str], tuple[np.ndarray, np.ndarray, np.ndarray]]] = []
     low, high = NEIGHBOURS
-    while places and len(found) < TRIPLES:
+    for _ in range(MOST_TURNS if places else 0):
+        if len(found) == TRIPLES:
+            break
         (first, one), (second, other) = (places[k] for k in rng.integers(len(places), size=2))
         turned = other @ Rotation.random(random_state=rng).as_matrix().T
         if low < cdist(one, turned).min() < high:
@@ -88,15 +93,18 @@ def _size(
     element: str, clusters: Sequence[Cluster], species: Mapping[str, SpeciesParameters], model: ShortRange
 ) -> float:
     """The size with which three-body polarization energies are those of the `drude` engine."""
-    targets = [_three_body(cluster, _oscillator_energy) for cluster in clusters]
+    targets = {}
+    for k, cluster in enumerate(clusters):
+        with suppress(SimulationError):  # oscillators that fall into the cation
+            targets[k] = _three_body(cluster, _oscillator_energy)
 
     def error(logarithm: float) -> float:
         sizes = {**model.multipole_damping_alpha, element: float(np.exp(logarithm))}
         trial = model.model_copy(update={"multipole_damping_alpha": sizes})
         own = {name: species_tensors(s, trial) for name, s in species.items()}
         total = 0.0
-        for cluster, target in zip(clusters, targets, strict=True):
-            changed = replace(cluster, species=tuple(own[s.name] for s in cluster.species))
+        for k, target in targets.items():
+            changed = replace(clusters[k], species=tuple(own[s.name] for s in clusters[k].species))
             total += (
                 (_three_body(changed, _induced_energy) - target) / (FLOOR + RELATIVE * abs(target))
             ) ** 2
