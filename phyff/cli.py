@@ -385,7 +385,7 @@ def label_dimers(
     Records in molecules/records, beside those of phyff label. Stopped or killed, the same command goes on.
     """
     from phyff.fit.neural import load_library
-    from phyff.labelling import dimer_jobs
+    from phyff.labelling import dimer_force_jobs
     from phyff.qm.executor import run_jobs
     from phyff.qm.level import PHYFF_2026A
     from phyff.qm.store import RecordStore
@@ -394,7 +394,7 @@ def label_dimers(
     use_cluster(parsl)
     records = library_directory() / "records"
     _, species = load_library(library_directory())
-    jobs = dimer_jobs(records, species, number, PHYFF_2026A, around or (), most_atoms)
+    jobs = dimer_force_jobs(records, species, number, PHYFF_2026A, around or (), most_atoms)
     if len(jobs) < number:
         _say(f"There are {len(jobs)} such dimers.")
     run_jobs(jobs, RecordStore(records), workers, "forces of dimers")

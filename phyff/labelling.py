@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,12 +47,7 @@ def cluster_jobs(
         InputError: the folder holds no run that got so far, or no species of such a name.
     """
     frames = frames_of_run(run_dir)
-    names = {s.name for s in frames[0].species}
-    unknown = [name for name in around if name not in names]
-    if unknown:
-        raise InputError(
-            f"around: {', '.join(unknown)} is not in {run_dir}; choose of {', '.join(sorted(names))}."
-        )
+    _check_around(around, {s.name for s in frames[0].species}, str(run_dir))
     sizes = [size for size in SIZES if smallest <= size <= largest]
     if not sizes:
         raise InputError(f"smallest: {smallest} molecules are more than largest, {largest}; swap them.")
@@ -61,7 +56,15 @@ def cluster_jobs(
     return [cluster_job_of(cluster, level, forces) for cluster in copies]
 
 
-def dimer_jobs(
+def _check_around(around: Sequence[str], known: Collection[str], where: str) -> None:
+    unknown = [name for name in around if name not in known]
+    if unknown:
+        raise InputError(
+            f"around: {', '.join(unknown)} is not in {where}; choose of {', '.join(sorted(known))}."
+        )
+
+
+def dimer_force_jobs(
     records: Path,
     species: Mapping[str, SpeciesParameters],
     number: int,
@@ -77,9 +80,7 @@ def dimer_jobs(
     Raises:
         InputError: no species of such a name.
     """
-    unknown = [name for name in around if name not in species]
-    if unknown:
-        raise InputError(f"around: {', '.join(unknown)} is not in the library; see 'phyff info'.")
+    _check_around(around, species, "the library")
     chosen = [
         point
         for point in load_dimers(records, species)

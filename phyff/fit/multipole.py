@@ -59,8 +59,12 @@ def cation_sizes(
             Cluster.of([tensors[name] for name in names], [torch.tensor(x) for x in xyz])
             for names, xyz in _triples(cation, points, species)
         ]
-        if clusters:
-            sizes[cation.elements[0]] = _size(cation.elements[0], clusters, species, model)
+        targets = []
+        for cluster in clusters:
+            with suppress(SimulationError):  # oscillators fall into the cation: no neighbours of a liquid
+                targets.append((cluster, _three_body(cluster, _oscillator_energy)))
+        if targets:
+            sizes[cation.elements[0]] = _size(cation.elements[0], targets, species, model)
     return sizes
 
 
@@ -90,21 +94,20 @@ def _triples(
 
 
 def _size(
-    element: str, clusters: Sequence[Cluster], species: Mapping[str, SpeciesParameters], model: ShortRange
+    element: str,
+    targets: Sequence[tuple[Cluster, float]],
+    species: Mapping[str, SpeciesParameters],
+    model: ShortRange,
 ) -> float:
-    """The size with which three-body polarization energies are those of the `drude` engine."""
-    targets = {}
-    for k, cluster in enumerate(clusters):
-        with suppress(SimulationError):  # oscillators that fall into the cation
-            targets[k] = _three_body(cluster, _oscillator_energy)
+    """The size with which clusters have their three-body polarization energies."""
 
     def error(logarithm: float) -> float:
         sizes = {**model.multipole_damping_alpha, element: float(np.exp(logarithm))}
         trial = model.model_copy(update={"multipole_damping_alpha": sizes})
         own = {name: species_tensors(s, trial) for name, s in species.items()}
         total = 0.0
-        for k, target in targets.items():
-            changed = replace(clusters[k], species=tuple(own[s.name] for s in clusters[k].species))
+        for cluster, target in targets:
+            changed = replace(cluster, species=tuple(own[s.name] for s in cluster.species))
             total += (
                 (_three_body(changed, _induced_energy) - target) / (FLOOR + RELATIVE * abs(target))
             ) ** 2

@@ -11,7 +11,7 @@ from phyff.fit.short_range import DimerPoint
 from phyff.model import multipoles
 from phyff.model.cluster import Cluster, interaction_energy, oscillator_energy, relaxed_displacements
 from phyff.model.multipoles import induced_energy, laboratory_moments
-from phyff.model.parameters import ShortRange, species_tensors
+from phyff.model.parameters import ShortRange, in_species, species_tensors
 from phyff.qm.dimers import Partner, random_contacts
 from phyff.species.parameters import SpeciesParameters
 
@@ -39,9 +39,22 @@ def test_shares_of_contacts_bring_the_engines_together_where_they_were_not_fitte
     species, model = [load("Li+"), load("AN")], short_range().model_copy(update={"multipole_contacts": {}})
     shares = contact_shares([], species, model)
     assert set(shares) == {"Li"} and {"C", "N", "H"} < set(shares["Li"])
+    assert all(in_species("AN", labels) in shares["Li"] for labels in load("AN").atom_classes)
     before = _difference(species, model)
     after = _difference(species, model.model_copy(update={"multipole_contacts": shares}))
     assert after < 0.5 * before, (before, after)
+
+
+def test_an_atom_has_the_share_of_its_species_before_that_of_its_class() -> None:
+    labels = load("AN").atom_classes[0]
+    own, of_class = in_species("AN", labels), labels[0]
+    model = SHORT_RANGE.model_copy(
+        update={"multipole_contacts": {"Li": {own: (0.3, 0.1), of_class: (0.2, 0.0)}}}
+    )
+    known = species_tensors(load("AN"), model).multipoles.contacts["Li"]
+    elsewhere = species_tensors(load("AN").model_copy(update={"name": "other"}), model)
+    assert torch.allclose(elsewhere.multipoles.contacts["Li"][0, 0] * 1.5, known[0, 0])
+    assert known[1, 0] > 0.0 == elsewhere.multipoles.contacts["Li"][1, 0]
 
 
 def _difference(species: list[SpeciesParameters], model: ShortRange) -> float:

@@ -34,7 +34,7 @@ from phyff.fit.neural import (
     with_physics,
 )
 from phyff.fit.short_range import IN_LIQUIDS
-from phyff.labelling import dimer_jobs
+from phyff.labelling import dimer_force_jobs
 from phyff.model.cluster import PARTS
 from phyff.model.neural import VARIANTS, Architecture, NeuralTerm, predict
 from phyff.model.parameters import species_tensors
@@ -311,8 +311,8 @@ def test_a_dimer_labelled_again_with_forces_counts_once(tmp_path: Path) -> None:
         ]
         store.put("dimer", {"first": sides[0], "second": sides[1], "scan": 7, "step": step}, energies)
     assert [label.forces for label in load_labels(tmp_path, species)] == [None, None]
-    (job, _) = dimer_jobs(tmp_path, species, 5, PHYFF_2026A, around=["Li+"], most_atoms=8)
-    assert dimer_jobs(tmp_path, species, 5, PHYFF_2026A, most_atoms=7) == []
+    (job, _) = dimer_force_jobs(tmp_path, species, 5, PHYFF_2026A, around=["Li+"], most_atoms=8)
+    assert dimer_force_jobs(tmp_path, species, 5, PHYFF_2026A, most_atoms=7) == []
     store.put(job.kind, job.spec, {"total": -1.0, "forces": [[0.0, 0.0, 1.0]] * 8})
     first, second = load_labels(tmp_path, species)
     assert first.forces is None and second.forces is not None
