@@ -30,7 +30,6 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 from openmm import unit
-from scipy.spatial.distance import pdist
 
 from phyff import builder
 from phyff.formulation import Formulation
@@ -38,6 +37,7 @@ from phyff.formulation.volumes import estimated_molar_volume
 from phyff.md import PackedSpecies, pack
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
+from phyff.openmm.multipole import shortest_cutoff
 from phyff.openmm.native import pair_forces, with_native_forces
 from phyff.openmm.platforms import device, platform_named
 from phyff.species.library import SHORT_RANGE_FILE, library_directory
@@ -54,7 +54,7 @@ MAY_DIE = ("OpenCL", "mutual")
 leave solveDIISMatrix before its barriers); extrapolated dipoles run there."""
 CUTOFF_NM = 0.7
 EDGE_NM = 1.5
-"""Of a droplet's box, or twice the longest molecule: its ends must not be closer through the boundary."""
+"""Of a droplet's box, or twice the cut-off that its longest molecule needs."""
 MOLECULES, FORMULA_UNITS = 6, 3
 """In a droplet of a molecule, of a salt."""
 PACKING = 0.7
@@ -259,8 +259,7 @@ def _droplet(forcefield: ForceField, counts: Sequence[tuple[str, int]]) -> Box:
         for s, count in species
     ]
     title = " ".join(name for name, _ in counts)
-    longest = max(pdist(np.array(s.conformers[0].xyz_nm)).max(initial=0.0) for s, _ in species)
-    room = max(EDGE_NM, edge, 2.1 * longest)
+    room = max(EDGE_NM, edge, 2.01 * shortest_cutoff(s for s, _ in species))
     return _relaxed(forcefield, title, counts, room, pack(entries, edge, seed=1))
 
 
@@ -281,7 +280,9 @@ def system_of(
 ) -> tuple[openmm.System, Floats]:
     """The box in an engine, and the positions of its particles."""
     topology = forcefield.topology(box.counts, box.edge_nm, engine)
-    system = forcefield.create_system(topology, CUTOFF_NM, engine, polarization=polarization)
+    needed = shortest_cutoff(forcefield.named(name) for name, _ in box.counts)
+    cutoff = max(CUTOFF_NM, needed) if engine == "multipole" else CUTOFF_NM
+    system = forcefield.create_system(topology, cutoff, engine, polarization=polarization)
     return system, box.positions if engine == "drude" else box.positions[box.atoms]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -152,7 +153,8 @@ class ForceField:
 
         Raises:
             InputError: the topology holds molecules the force field does not know or is another engine's, has
-                no box, or one below twice the cut-off; the engine or polarization is unknown.
+                no box, or one below twice the cut-off; the engine or polarization is unknown; a molecule of
+                the `multipole` engine is longer than the cut-off.
         """
         if engine not in ENGINES:
             raise InputError(f"Engine '{engine}' is not available; choose one of {', '.join(ENGINES)}.")
@@ -170,6 +172,8 @@ class ForceField:
                     f"The box edge of {shortest:.2f} nm is below twice the cut-off of {cutoff_nm} nm; "
                     "use more molecules."
                 )
+            if engine == "multipole":
+                self._refuse_long_molecules(topology, cutoff_nm)
             system.setDefaultPeriodicBoxVectors(*vectors)
         for atom in topology.atoms():
             system.addParticle(atom.element.mass if atom.element is not None else 0.0)
@@ -253,6 +257,15 @@ class ForceField:
         leaning = [note for species in self.species for note in self.short_range.leans_on(species)]
         neural = "neural term: it runs inside phyff only, so a system.xml holds the physics alone"
         return [*leaning, neural] if self.neural is not None else leaning
+
+    def _refuse_long_molecules(self, topology: Topology, cutoff_nm: float) -> None:
+        for species in {s.name: s for s in map(self._species_of, topology.residues())}.values():
+            needed = multipole.shortest_cutoff([species])
+            if needed > cutoff_nm:
+                raise InputError(
+                    f"{species.name} is too long for a cut-off of {cutoff_nm} nm in the multipole engine; "
+                    f"use at least {math.ceil(100 * needed) / 100} nm, or the drude engine."
+                )
 
     def _placed(self, residue: Residue, engine: str) -> Placed:
         species = self._species_of(residue)

@@ -18,6 +18,7 @@ from rdkit import Chem
 from phyff.errors import SimulationError
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
+from phyff.openmm.multipole import shortest_cutoff
 from phyff.openmm.native import accelerated, pair_forces
 from phyff.openmm.platforms import device, platform_named, precision
 from phyff.openmm.valence import add_valence_forces
@@ -122,14 +123,15 @@ def _multipole_row(
     temperature_K: float,
     cutoff_nm: float,
 ) -> _Row:
-    """From where the atoms of the `drude` row stand."""
+    """From where the atoms of the `drude` row stand. Molecules longer than the cut-off get a longer one."""
     counts = [(chain.id, len(list(chain.residues()))) for chain in topology.chains()]
+    needed = shortest_cutoff([forcefield.named(name) for name, _ in counts])
     bare = forcefield.topology(counts, engine="multipole")
     bare.setPeriodicBoxVectors(topology.getPeriodicBoxVectors())
     found = _positions(drude)
     return _row(
         "multipole",
-        forcefield.create_system(bare, cutoff_nm, "multipole"),
+        forcefield.create_system(bare, max(cutoff_nm, needed), "multipole"),
         openmm.LangevinMiddleIntegrator(temperature_K, 5.0, 1e-3 * TIMESTEP_FS),
         platform,
         found[forcefield.atom_indices(topology)],

@@ -10,6 +10,8 @@ import standin_species
 import torch
 from library_species import SHORT_RANGE, at_contact, random_pose
 from openmm import unit
+from scipy.fft import next_fast_len
+from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from phyff.errors import InputError
@@ -19,6 +21,7 @@ from phyff.model.intramolecular import intramolecular_energy
 from phyff.openmm.cluster import interaction_energy
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
+from phyff.openmm.multipole import set_ewald, shortest_cutoff
 from phyff.species.frames import LocalFrame, local_frames
 from phyff.species.parameters import Multipoles, Polarizability, SpeciesParameters
 
@@ -206,7 +209,7 @@ def test_the_energy_of_a_triclinic_box_does_not_depend_on_how_ewald_splits_it(bo
     energies = []
     for cutoff in (0.66, 0.72):
         system = FORCE_FIELD.create_system(topology, cutoff, "multipole")
-        _multipoles(system).setEwaldErrorTolerance(1e-6)
+        set_ewald(_multipoles(system), system.getDefaultPeriodicBoxVectors(), 1e-6)
         energies.append(_energy(_context(system, xyz), "multipoles"))
     assert energies[0] == pytest.approx(energies[1], abs=5e-3)
 
@@ -266,3 +269,29 @@ def test_what_the_engine_cannot_do_is_refused() -> None:
         FORCE_FIELD.create_system(FORCE_FIELD.topology([("EC", 1)]), None, "multipole")
     with pytest.raises(InputError, match="for the drude engine"):
         FORCE_FIELD.create_system(bare, None)
+
+
+def test_a_molecule_longer_than_the_cutoff_is_refused_and_would_act_on_itself() -> None:
+    dmc = FORCE_FIELD.named("DMC")
+    xyz, energies = np.array(dmc.conformers[0].xyz_nm), []
+    needed = shortest_cutoff([dmc])
+    assert needed == pytest.approx(1.05 * pdist(xyz).max(), rel=0.02)
+    topology = FORCE_FIELD.topology([("DMC", 1)], 3.0, "multipole")
+    with pytest.raises(InputError, match="DMC is too long for a cut-off of 0.6 nm .* at least 0.6[56] nm"):
+        FORCE_FIELD.create_system(topology, 0.6, "multipole")
+    for cutoff in (0.9, 0.7, 0.5):
+        system = FORCE_FIELD.create_system(topology, 0.9, "multipole")
+        force = _multipoles(system)
+        force.setCutoffDistance(cutoff)
+        set_ewald(force, system.getDefaultPeriodicBoxVectors(), 1e-6)
+        energies.append(_energy(_context(system, xyz), "multipoles"))
+    assert energies[1] == pytest.approx(energies[0], abs=0.01)
+    assert abs(energies[2] - energies[0]) > 0.5
+
+
+def test_meshes_have_sizes_that_every_platform_has(box) -> None:
+    topology, _ = box
+    for cutoff in (0.66, 0.69, 0.72):
+        force = _multipoles(FORCE_FIELD.create_system(topology, cutoff, "multipole"))
+        for points in force.getPmeGridDimensions():
+            assert points > 0 and points == next_fast_len(points, real=True)
