@@ -10,6 +10,7 @@ change on minimising, and that change is held down.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations
 from typing import Any, Literal
 
@@ -42,13 +43,13 @@ NonBonded = Callable[[Array], tuple[float, Array]]
 
 FORCE_SIGMA = 300.0
 """kJ/mol/nm, the error expected of a force component of this functional form."""
-ENERGY_SIGMA, TURNED_ENERGY_SIGMA, MINIMUM_ENERGY_SIGMA = 2.0, 0.5, 0.2
+ENERGY_SIGMA, TURNED_ENERGY_SIGMA, MINIMUM_ENERGY_SIGMA = 2.0, 0.25, 0.2
 """kJ/mol: of displaced geometries, of those with turned torsions, which decide populations, and of minima."""
 MINIMUM_FORCE_SIGMA = 30.0
 """kJ/mol/nm at a quantum minimum."""
 GEOMETRY_WEIGHTS = (0.0, 0.5, 1.5, 3.0, 4.0)
 """Weights of the predicted changes of geometry, tried in turn until the minimised geometry is right."""
-GEOMETRY_GAIN = 0.8
+GEOMETRY_GAIN = 0.6
 """A weight that does not get it right must at least bring it nearer by this factor, to be worth what it takes
 from forces and energies: none does where the form of the terms cannot serve all conformers (TFSI-)."""
 BOND_TOLERANCE_NM, ANGLE_TOLERANCE_RAD, DIHEDRAL_TOLERANCE_RAD = 3e-4, np.deg2rad(0.5), np.deg2rad(2.0)
@@ -304,6 +305,25 @@ class _Block:
         return _ENERGIES[self.kind](q, constants)
 
 
+HALVES = {"cosines": model.dihedral_cosines, "sines": model.dihedral_sines}
+TORSION_MULTIPLES = ((1, 1), (1, 2), (2, 1), (2, 2))
+"""Of the two torsions of a pair."""
+
+
+def _half(name: str, multiples: tuple[int, int]) -> str:
+    """Kind of a block of torsion pairs."""
+    return f"{name} of {multiples[0]} and {multiples[1]}"
+
+
+def _of_pairs(
+    products: Callable[..., torch.Tensor],
+    multiples: tuple[int, int],
+    xyz: torch.Tensor,
+    chains: Sequence[tuple[int, ...]],
+) -> torch.Tensor:
+    return products(xyz, chains, [multiples] * len(chains))
+
+
 _COORDINATES: dict[str, Callable[[torch.Tensor, Sequence[tuple[int, ...]]], torch.Tensor]] = {
     "bonds": model.distances,
     "angles": model.bend_angles,
@@ -311,9 +331,11 @@ _COORDINATES: dict[str, Callable[[torch.Tensor, Sequence[tuple[int, ...]]], torc
     "urey_bradleys": model.distances,
     "one_fours": model.distances,
     "torsions": model.dihedrals,
-    "torsion_cosines": model.dihedral_cosines,
-    "torsion_sines": model.dihedral_sines,
     "impropers": model.dihedrals,
+    **{
+        _half("cosines", pair): partial(_of_pairs, model.dihedral_cosines, pair) for pair in TORSION_MULTIPLES
+    },
+    **{_half("sines", pair): partial(_of_pairs, model.dihedral_sines, pair) for pair in TORSION_MULTIPLES},
 }
 _ENERGIES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "bonds": lambda q, p: model.bond_energy(q, p[..., 0], p[..., 1], p[..., 2]),
@@ -322,9 +344,8 @@ _ENERGIES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "urey_bradleys": lambda q, p: model.urey_bradley_energy(q, p[..., 0], p[..., 1]),
     "one_fours": lambda q, p: model.one_four_energy(q, p[..., 0], p[..., 1], p[..., 2]),
     "torsions": model.torsion_energy,
-    "torsion_cosines": lambda q, p: p[..., 0] * q,
-    "torsion_sines": lambda q, p: p[..., 0] * q,
     "impropers": lambda q, p: model.improper_energy(q, p[..., 0]),
+    **{_half(name, pair): lambda q, p: p[..., 0] * q for name in HALVES for pair in TORSION_MULTIPLES},
 }
 
 _Row = list[tuple[float, float, float, float]]
@@ -368,13 +389,18 @@ def _term_blocks(molecule: Molecule, minima: Sequence[Array]) -> list[_Block]:
         centre = mean(model.distances, members)
         return [(0.0, 500.0, -1e4, 1e4), (0.0, 1e4, -1e5, 1e5), (centre, 1e-9, centre, centre + 1e-9)]
 
+    def torsion(members: list[tuple[int, ...]]) -> _Row:
+        overtone = OVERTONE_PRIOR if skeleton.intersection(members) else NO_OVERTONE
+        return [(0.0, 10.0, -150.0, 150.0)] * order + [overtone] * (OVERTONES - order)
+
     bent = [t for t in bends if t not in straight]
     linear = [t for t in straight if len(molecule.neighbours(t[1])) == 2]
     ends = {(min(i, k), max(i, k)): key((i, j, k), (i, j, k) in straight) for i, j, k in bends}
     torsions = _torsion_quadruples(molecule, straight)
     apart = molecule.distance_matrix()
     far_ends = {(min(t[0], t[3]), max(t[0], t[3])): key(t) for t in torsions if apart[t[0], t[3]] == 3}
-    chains = {c: key(c) for c in _skeleton_chains(molecule, torsions)}
+    skeleton = _skeleton_torsions(molecule, torsions)
+    chains = _skeleton_chains(molecule, skeleton)
     planar = _planar_centres(molecule, minima)
     order = 4 if any(len(molecule.neighbours(a)) >= 5 for a in range(molecule.n_atoms)) else 3
     out_of_plane = {
@@ -388,16 +414,24 @@ def _term_blocks(molecule: Molecule, minima: Sequence[Array]) -> list[_Block]:
         ("linear_angles", {t: key(t) for t in linear}, lambda _: [(200.0, 200.0, 10.0, 2e3)]),
         ("urey_bradleys", {p: k for p, k in ends.items() if p not in bonded}, urey_bradley),
         ("one_fours", far_ends, one_four),
-        ("torsions", {t: key(t) for t in torsions}, lambda _: [(0.0, 10.0, -150.0, 150.0)] * order),
-        ("torsion_cosines", chains, lambda _: [TORSION_PAIR_PRIOR]),
-        ("torsion_sines", chains, lambda _: [TORSION_PAIR_PRIOR]),
+        ("torsions", {t: key(t) for t in torsions}, torsion),
+        *(
+            (_half(name, pair), _oriented(chains, pair, key, classes), partial(_pair_prior, pair))
+            for name in HALVES
+            for pair in TORSION_MULTIPLES
+        ),
         ("impropers", out_of_plane, lambda _: [(20.0, 30.0, 0.0, 500.0)]),
     ]
     return [_block(kind, keys, start) for kind, keys, start in kinds if keys]
 
 
 UREY_LOWER = -1e5
-TORSION_PAIR_PRIOR = (0.0, 5.0, -40.0, 40.0)
+TORSION_PAIR_WIDTH = 5.0
+"""kJ/mol, of the prior of products of single torsions, and less by the cube of m n for those of multiples, as
+suits the twisted geometries that are held out."""
+OVERTONES = 6
+"""Highest periodicity of torsions of the skeleton."""
+OVERTONE_PRIOR, NO_OVERTONE = (0.0, 0.5, -150.0, 150.0), (0.0, 1e-9, -1e-9, 1e-9)
 
 
 def _block(
@@ -444,23 +478,51 @@ def _torsion_quadruples(
     ]
 
 
-def _skeleton_chains(
+def _skeleton_torsions(
     molecule: Molecule, torsions: Sequence[tuple[int, int, int, int]]
-) -> list[tuple[int, int, int, int, int]]:
-    """Chains of five heavy atoms with two torsions about bonds outside of rings, each once."""
+) -> set[tuple[int, ...]]:
+    """Torsions of heavy atoms about bonds outside of rings, in both directions."""
     ring_bonds = {
         frozenset((b.GetBeginAtomIdx(), b.GetEndAtomIdx()))
         for b in molecule.rdkit().GetBonds()
         if b.IsInRing()
     }
-    free = {
+    return {
         t
         for i, j, k, m in torsions
         for t in ((i, j, k, m), (m, k, j, i))
         if frozenset((j, k)) not in ring_bonds and all(molecule.elements[a] != "H" for a in t)
     }
+
+
+def _skeleton_chains(molecule: Molecule, free: set[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Chains of five atoms with two torsions of the skeleton, each once."""
     chains = {(*t, m) for t in free for m in molecule.neighbours(t[3]) if (*t[1:], m) in free and m != t[0]}
     return sorted(c for c in chains if c[0] < c[4])
+
+
+def _pair_prior(multiples: tuple[int, int], members: Sequence[tuple[int, ...]]) -> _Row:
+    return [(0.0, TORSION_PAIR_WIDTH / (multiples[0] * multiples[1]) ** 3, -40.0, 40.0)]
+
+
+def _oriented(
+    chains: Sequence[tuple[int, ...]],
+    multiples: tuple[int, int],
+    key: Callable[[tuple[int, ...]], tuple[Any, ...]],
+    classes: Sequence[tuple[int, ...]],
+) -> dict[tuple[int, ...], tuple[Any, ...]]:
+    """The chains with their types, equal ones in the same direction. Where both directions of a chain are
+    equal, both have different multiples one way round, and none has the other."""
+    found: dict[tuple[int, ...], tuple[Any, ...]] = {}
+    for chain in chains:
+        forward = [classes[a] for a in chain]
+        ways = [w for w in (chain, chain[::-1]) if [classes[a] for a in w] == min(forward, forward[::-1])]
+        if multiples[0] == multiples[1]:
+            ways = ways[:1]
+        elif len(ways) == 2 and multiples[0] > multiples[1]:
+            ways = []
+        found |= {way: key(way) for way in ways}
+    return found
 
 
 def _planar_centres(molecule: Molecule, minima: Sequence[Array]) -> list[tuple[int, int, int, int]]:
@@ -481,7 +543,11 @@ def _assemble(n_atoms: int, blocks: Sequence[_Block]) -> ValenceTerms:
     rows: dict[str, list[tuple[Any, list[float]]]] = {
         b.kind: [(a, b.values[t].tolist()) for a, t in zip(b.atoms, b.types, strict=True)] for b in blocks
     }
-    halves = zip(rows.get("torsion_cosines", []), rows.get("torsion_sines", []), strict=True)
+    halves = [
+        (pair, cosines, sines)
+        for pair in TORSION_MULTIPLES
+        for cosines, sines in zip(*(rows.get(_half(name, pair), []) for name in HALVES), strict=True)
+    ]
     return ValenceTerms(
         n_atoms=n_atoms,
         bonds=tuple(BondTerm(atoms=a, k=v[0], r0=v[1], anharmonicity=v[2]) for a, v in rows.get("bonds", [])),
@@ -493,12 +559,20 @@ def _assemble(n_atoms: int, blocks: Sequence[_Block]) -> ValenceTerms:
         one_fours=tuple(
             OneFourTerm(atoms=a, g=v[0], k=v[1], centre=v[2]) for a, v in rows.get("one_fours", [])
         ),
-        torsions=tuple(TorsionTerm(atoms=a, k=tuple(v)) for a, v in rows.get("torsions", [])),
-        torsion_pairs=tuple(TorsionPairTerm(atoms=a, c=c[0], s=s[0]) for (a, c), (_, s) in halves),
+        torsions=tuple(TorsionTerm(atoms=a, k=_without_zeros(v)) for a, v in rows.get("torsions", [])),
+        torsion_pairs=tuple(
+            TorsionPairTerm(atoms=a, multiples=pair, c=c[0], s=s[0]) for pair, (a, c), (_, s) in halves
+        ),
         impropers=tuple(
             ImproperTerm(atoms=(a[2], a[0], a[1], a[3]), k=v[0]) for a, v in rows.get("impropers", [])[::3]
         ),
     )
+
+
+def _without_zeros(series: Sequence[float]) -> tuple[float, ...]:
+    """Less the overtones at its end that were held at zero."""
+    last = max((n for n, k in enumerate(series, start=1) if abs(k) > 2 * NO_OVERTONE[3]), default=1)
+    return tuple(series[:last])
 
 
 # ---- least squares

@@ -92,10 +92,12 @@ class TorsionTerm(_Term):
 
 
 class TorsionPairTerm(_Term):
-    """c cos(phi) cos(psi) + s sin(phi) sin(psi) of the two torsions of a chain of five atoms: how far the
-    rotamers of a bond depend on those of the next."""
+    """c cos(m phi) cos(n psi) + s sin(m phi) sin(n psi) of the two torsions of a chain of five atoms: how far
+    the rotamers of a bond depend on those of the next."""
 
     atoms: tuple[int, int, int, int, int]
+    multiples: tuple[int, int] = (1, 1)
+    """m and n."""
     c: float
     """kJ/mol."""
     s: float
@@ -148,7 +150,8 @@ def valence_components(terms: ValenceTerms, xyz: Tensor) -> dict[str, Tensor]:
 
     bonds, angles, linear, urey = terms.bonds, terms.angles, terms.linear_angles, terms.urey_bradleys
     one_fours, torsions, impropers = terms.one_fours, terms.torsions, terms.impropers
-    chains = [t.atoms for t in terms.torsion_pairs]
+    pairs = terms.torsion_pairs
+    chains, multiples = [t.atoms for t in pairs], [t.multiples for t in pairs]
     order = max((len(t.k) for t in torsions), default=1)
     series = [t.k + (0.0,) * (order - len(t.k)) for t in torsions]
     planes = [dihedral for t in impropers for dihedral in improper_dihedrals(t.atoms)]
@@ -180,8 +183,8 @@ def valence_components(terms: ValenceTerms, xyz: Tensor) -> dict[str, Tensor]:
             dihedrals(xyz, [t.atoms for t in torsions]), column(series).reshape(-1, order)
         ).sum(-1),
         "torsion_pairs": (
-            column([t.c for t in terms.torsion_pairs]) * dihedral_cosines(xyz, chains)
-            + column([t.s for t in terms.torsion_pairs]) * dihedral_sines(xyz, chains)
+            column([t.c for t in pairs]) * dihedral_cosines(xyz, chains, multiples)
+            + column([t.s for t in pairs]) * dihedral_sines(xyz, chains, multiples)
         ).sum(-1),
         "impropers": improper_energy(
             dihedrals(xyz, planes), column([t.k for t in impropers]).repeat_interleave(3)
@@ -264,14 +267,28 @@ def dihedrals(xyz: Tensor, quadruples: Sequence[tuple[int, ...]]) -> Tensor:
     return torch.atan2((a * right).sum(-1) * torch.linalg.vector_norm(b, dim=-1), (left * right).sum(-1))
 
 
-def dihedral_cosines(xyz: Tensor, chains: Sequence[tuple[int, ...]]) -> Tensor:
-    """(..., len(chains)) product of the cosines of the two dihedrals of each chain of five atoms."""
-    return dihedrals(xyz, [c[:4] for c in chains]).cos() * dihedrals(xyz, [c[1:] for c in chains]).cos()
+def dihedral_cosines(
+    xyz: Tensor, chains: Sequence[tuple[int, ...]], multiples: Sequence[tuple[int, int]]
+) -> Tensor:
+    """(..., len(chains)) product of the cosines of multiples of the two dihedrals of each chain of five
+    atoms."""
+    return torch.cos(_multiplied_dihedrals(xyz, chains, multiples)).prod(0)
 
 
-def dihedral_sines(xyz: Tensor, chains: Sequence[tuple[int, ...]]) -> Tensor:
+def dihedral_sines(
+    xyz: Tensor, chains: Sequence[tuple[int, ...]], multiples: Sequence[tuple[int, int]]
+) -> Tensor:
     """The same of their sines."""
-    return dihedrals(xyz, [c[:4] for c in chains]).sin() * dihedrals(xyz, [c[1:] for c in chains]).sin()
+    return torch.sin(_multiplied_dihedrals(xyz, chains, multiples)).prod(0)
+
+
+def _multiplied_dihedrals(
+    xyz: Tensor, chains: Sequence[tuple[int, ...]], multiples: Sequence[tuple[int, int]]
+) -> Tensor:
+    """(2, ..., len(chains)) rad."""
+    both = torch.stack([dihedrals(xyz, [c[:4] for c in chains]), dihedrals(xyz, [c[1:] for c in chains])])
+    factors = torch.tensor(multiples, dtype=xyz.dtype, device=xyz.device).reshape(-1, 2).T
+    return both * factors.reshape(2, *[1] * (both.ndim - 2), len(chains))
 
 
 def _columns(xyz: Tensor, atoms: Sequence[tuple[int, ...]], width: int) -> tuple[Tensor, ...]:

@@ -12,7 +12,8 @@ from phyff.model.valence import ValenceTerms, improper_dihedrals
 BOND = "0.5*k*d^2*(1 - anharmonicity*d + 7/12*anharmonicity^2*d^2); d=r-r0"
 ONE_FOUR = "g*d + 0.5*k*d^2; d=r-centre"
 TORSION_PAIR = (
-    "c*cos(phi)*cos(psi) + s*sin(phi)*sin(psi); phi=dihedral(p1, p2, p3, p4); psi=dihedral(p2, p3, p4, p5)"
+    "c*cos(phi)*cos(psi) + s*sin(phi)*sin(psi); "
+    "phi=m*dihedral(p1, p2, p3, p4); psi=n*dihedral(p2, p3, p4, p5)"
 )
 LINEAR_ANGLE = "k*(1 + cos(theta))"
 
@@ -39,7 +40,7 @@ def add_valence_forces(
         one_fours.addPerBondParameter(name)
     torsions = openmm.PeriodicTorsionForce()
     torsion_pairs = openmm.CustomCompoundBondForce(5, TORSION_PAIR)
-    for name in ("c", "s"):
+    for name in ("m", "n", "c", "s"):
         torsion_pairs.addPerBondParameter(name)
 
     for terms, particles in molecules:
@@ -64,7 +65,7 @@ def add_valence_forces(
                 if k != 0.0:
                     torsions.addTorsion(*(at[a] for a in torsion.atoms), n, 0.0, k)
         for chain in terms.torsion_pairs:
-            torsion_pairs.addBond([at[a] for a in chain.atoms], [chain.c, chain.s])
+            torsion_pairs.addBond([at[a] for a in chain.atoms], [*chain.multiples, chain.c, chain.s])
         for improper in terms.impropers:
             for dihedral in improper_dihedrals(improper.atoms):
                 torsions.addTorsion(*(at[a] for a in dihedral), 2, math.pi, improper.k / 3)

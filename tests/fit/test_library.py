@@ -15,6 +15,7 @@ from phyff.model import multipoles
 from phyff.model.cluster import Cluster, permanent_energy, site_positions
 from phyff.model.multipoles import laboratory_moments
 from phyff.model.parameters import ShortRange, species_tensors
+from phyff.model.valence import valence_energy
 from phyff.qm.esp import shell_points
 from phyff.species.parameters import SpeciesParameters
 from phyff.units import BOHR_NM, HARTREE_KJ
@@ -183,3 +184,15 @@ def test_hexafluorophosphate_is_octahedral_in_every_parameter(name: str) -> None
     diagonal = {frozenset(pair) for pair in ((0, 2), (3, 4), (5, 6))}
     kinds = {(frozenset(u.atoms) in diagonal, u.k, u.r0) for u in species.valence.urey_bradleys}
     assert len(kinds) == len({across for across, _, _ in kinds})
+
+
+@pytest.mark.parametrize("name", [name for name in MOLECULES if name != "PF6-"])
+def test_energies_do_not_change_when_equal_atoms_trade_places(name: str) -> None:
+    """PF6- is left out: a graph does not know which of its ligands are trans."""
+    species, rng = SPECIES[name], np.random.default_rng(1)
+    graph, xyz = species.molecule.rdkit(), species.xyz + 0.01 * rng.normal(size=species.xyz.shape)
+    traded = graph.GetSubstructMatches(graph, uniquify=False, maxMatches=2000)
+    energies = valence_energy(
+        species.valence, torch.tensor(xyz[np.array(traded)[:: max(1, len(traded) // 20)]])
+    )
+    torch.testing.assert_close(energies, energies[:1].expand_as(energies), atol=1e-6, rtol=1e-9)

@@ -217,7 +217,11 @@ def test_the_coupling_of_neighbouring_torsions_is_recovered() -> None:
         bonds=tuple(BondTerm(atoms=b, k=3e5, r0=0.14) for b in molecule.bonds),
         angles=tuple(AngleTerm(atoms=(i, i + 1, i + 2), k=500.0, theta0=1.85) for i in range(3)),
         torsions=tuple(TorsionTerm(atoms=chain[i : i + 4], k=(4.0, 9.0, -2.0)) for i in (0, 1)),
-        torsion_pairs=(TorsionPairTerm(atoms=chain, c=6.0, s=-9.0),),
+        torsion_pairs=(
+            TorsionPairTerm(atoms=chain, c=6.0, s=-9.0),
+            TorsionPairTerm(atoms=chain, multiples=(1, 2), c=0.0, s=4.0),
+            TorsionPairTerm(atoms=chain[::-1], multiples=(1, 2), c=0.0, s=4.0),
+        ),
     )
 
     def sample(kind: str, xyz: Array) -> Sample:
@@ -230,9 +234,11 @@ def test_the_coupling_of_neighbouring_torsions_is_recovered() -> None:
     turning = skeleton_dihedrals(molecule, minimum.xyz)
     drawn = twisted_geometries(molecule, minimum.xyz, turning, np.random.default_rng(1))
     fit = fit_valence(molecule, [minimum], [sample("twisted", xyz) for xyz in islice(drawn, 24)])
-    (found,) = fit.terms.torsion_pairs
-    assert found.s == pytest.approx(-9.0, abs=1.5)
-    assert fit.quality["energy_rms_twisted_heldout_kJ_mol"] < 0.5
+    found = {(t.atoms, t.multiples): t.s for t in fit.terms.torsion_pairs}
+    assert found[chain, (1, 1)] == pytest.approx(-9.0, abs=1.5)
+    assert found[chain, (1, 2)] == found[chain[::-1], (1, 2)] == pytest.approx(4.0, abs=1.0)
+    assert set(found) == {(chain, (1, 1)), (chain, (1, 2)), (chain[::-1], (1, 2)), (chain, (2, 2))}
+    assert fit.quality["energy_rms_twisted_heldout_kJ_mol"] < 0.7
 
 
 def test_a_monoatomic_ion_has_no_terms() -> None:

@@ -31,8 +31,11 @@ EVERYTHING = ValenceTerms(
     linear_angles=(LinearAngleTerm(atoms=(2, 3, 4), k=200.0),),
     urey_bradleys=(UreyBradleyTerm(atoms=(0, 2), k=-2e4, r0=0.24),),
     one_fours=(OneFourTerm(atoms=(0, 3), g=-50.0, k=1000.0, centre=0.3),),
-    torsions=(TorsionTerm(atoms=(0, 1, 2, 3), k=(1.0, -2.0, 3.0)),),
-    torsion_pairs=(TorsionPairTerm(atoms=(3, 2, 1, 4, 0), c=4.0, s=-7.0),),
+    torsions=(TorsionTerm(atoms=(0, 1, 2, 3), k=(1.0, -2.0, 3.0, 0.5, 0.0, -1.5)),),
+    torsion_pairs=(
+        TorsionPairTerm(atoms=(3, 2, 1, 4, 0), c=4.0, s=-7.0),
+        TorsionPairTerm(atoms=(3, 2, 1, 4, 0), multiples=(1, 2), c=-2.0, s=3.0),
+    ),
     impropers=(ImproperTerm(atoms=(1, 0, 2, 4), k=30.0),),
 )
 XYZ = np.array([[0, 0.14, 0.02], [0, 0, 0], [0.15, 0, 0], [0.2, 0.05, 0.12], [-0.1, -0.1, 0.03]], dtype=float)
