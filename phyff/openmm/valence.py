@@ -2,7 +2,7 @@
 system."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import openmm
 
@@ -11,10 +11,8 @@ from phyff.model.valence import ValenceTerms, improper_dihedrals
 
 BOND = "0.5*k*d^2*(1 - anharmonicity*d + 7/12*anharmonicity^2*d^2); d=r-r0"
 ONE_FOUR = "g*d + 0.5*k*d^2; d=r-centre"
-TORSION_PAIR = (
-    "c*cos(phi)*cos(psi) + s*sin(phi)*sin(psi); "
-    "phi=m*dihedral(p1, p2, p3, p4); psi=n*dihedral(p2, p3, p4, p5)"
-)
+TORSION_PAIR = "{c}*cos({m}*phi)*cos({n}*psi) + {s}*sin({m}*phi)*sin({n}*psi)"
+TORSIONS_OF_PAIR = "phi=dihedral(p1, p2, p3, p4); psi=dihedral(p2, p3, p4, p5)"
 LINEAR_ANGLE = "k*(1 + cos(theta))"
 
 
@@ -39,9 +37,7 @@ def add_valence_forces(
     for name in ("g", "k", "centre"):
         one_fours.addPerBondParameter(name)
     torsions = openmm.PeriodicTorsionForce()
-    torsion_pairs = openmm.CustomCompoundBondForce(5, TORSION_PAIR)
-    for name in ("m", "n", "c", "s"):
-        torsion_pairs.addPerBondParameter(name)
+    chains: dict[tuple[int, ...], dict[tuple[int, int], tuple[float, float]]] = {}
 
     for terms, particles in molecules:
         if len(particles) != terms.n_atoms:
@@ -64,12 +60,18 @@ def add_valence_forces(
             for n, k in enumerate(torsion.k, start=1):
                 if k != 0.0:
                     torsions.addTorsion(*(at[a] for a in torsion.atoms), n, 0.0, k)
-        for chain in terms.torsion_pairs:
-            torsion_pairs.addBond([at[a] for a in chain.atoms], [*chain.multiples, chain.c, chain.s])
+        for product in terms.torsion_pairs:
+            chain, (m, n) = tuple(at[a] for a in product.atoms), product.multiples
+            if chain[0] > chain[-1]:
+                chain, (m, n) = chain[::-1], (n, m)
+            series = chains.setdefault(chain, {})
+            c, s = series.get((m, n), (0.0, 0.0))
+            series[m, n] = (c + product.c, s + product.s)
         for improper in terms.impropers:
             for dihedral in improper_dihedrals(improper.atoms):
                 torsions.addTorsion(*(at[a] for a in dihedral), 2, math.pi, improper.k / 3)
 
+    torsion_pairs = _torsion_pair_force(chains)
     added = []
     for name, force, count in (
         ("bonds", bonds, bonds.getNumBonds()),
@@ -85,3 +87,22 @@ def add_valence_forces(
             system.addForce(force)
             added.append(force)
     return added
+
+
+def _torsion_pair_force(
+    chains: Mapping[tuple[int, ...], Mapping[tuple[int, int], tuple[float, float]]],
+) -> openmm.CustomCompoundBondForce:
+    """All products of a chain of five particles in one bond, so that its dihedrals are computed once. chains:
+    their constants (c, s) by multiples."""
+    multiples = sorted({pair for series in chains.values() for pair in series})
+    names = [(f"c{m}{n}", f"s{m}{n}") for m, n in multiples]
+    products = [
+        TORSION_PAIR.format(c=c, s=s, m=m, n=n) for (c, s), (m, n) in zip(names, multiples, strict=True)
+    ]
+    force = openmm.CustomCompoundBondForce(5, f"{' + '.join(products) or 0}; {TORSIONS_OF_PAIR}")
+    for pair in names:
+        for name in pair:
+            force.addPerBondParameter(name)
+    for chain, series in chains.items():
+        force.addBond(chain, [value for pair in multiples for value in series.get(pair, (0.0, 0.0))])
+    return force

@@ -35,6 +35,8 @@ EVERYTHING = ValenceTerms(
     torsion_pairs=(
         TorsionPairTerm(atoms=(3, 2, 1, 4, 0), c=4.0, s=-7.0),
         TorsionPairTerm(atoms=(3, 2, 1, 4, 0), multiples=(1, 2), c=-2.0, s=3.0),
+        TorsionPairTerm(atoms=(0, 4, 1, 2, 3), multiples=(1, 2), c=1.0, s=-5.0),
+        TorsionPairTerm(atoms=(0, 4, 1, 2, 3), multiples=(2, 1), c=0.5, s=2.0),
     ),
     impropers=(ImproperTerm(atoms=(1, 0, 2, 4), k=30.0),),
 )
