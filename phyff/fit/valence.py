@@ -333,9 +333,10 @@ _COORDINATES: dict[str, Callable[[torch.Tensor, Sequence[tuple[int, ...]]], torc
     "torsions": model.dihedrals,
     "impropers": model.dihedrals,
     **{
-        _half("cosines", pair): partial(_of_pairs, model.dihedral_cosines, pair) for pair in TORSION_MULTIPLES
+        _half(name, pair): partial(_of_pairs, products, pair)
+        for name, products in HALVES.items()
+        for pair in TORSION_MULTIPLES
     },
-    **{_half("sines", pair): partial(_of_pairs, model.dihedral_sines, pair) for pair in TORSION_MULTIPLES},
 }
 _ENERGIES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "bonds": lambda q, p: model.bond_energy(q, p[..., 0], p[..., 1], p[..., 2]),
@@ -511,8 +512,8 @@ def _oriented(
     key: Callable[[tuple[int, ...]], tuple[Any, ...]],
     classes: Sequence[tuple[int, ...]],
 ) -> dict[tuple[int, ...], tuple[Any, ...]]:
-    """The chains with their types, equal ones in the same direction. Where both directions of a chain are
-    equal, both have different multiples one way round, and none has the other."""
+    """The chains with their types, equal ones in the same direction. A chain that equals its reverse takes
+    the multiples 1 and 2 in both directions, and so needs no 2 and 1."""
     found: dict[tuple[int, ...], tuple[Any, ...]] = {}
     for chain in chains:
         forward = [classes[a] for a in chain]
