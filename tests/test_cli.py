@@ -104,11 +104,13 @@ def test_speed_prints_a_row_for_every_engine(standin_library, monkeypatch):
     monkeypatch.setattr(speed, "ROUNDS", 2)
     monkeypatch.setattr(speed, "ROUND_SECONDS", 0.05)
     monkeypatch.setattr(speed, "WARM_UP_STEPS", 5)
+    monkeypatch.setattr(speed, "shortest_cutoff", lambda species: 0.85)  # as if a molecule were so long
     result = invoke("speed", "water", "--atoms", 600, "--platform", "CPU")
     assert result.exit_code == 0, result.output
     answer = json.loads(result.stdout)
     assert answer["platform"] == "CPU" and answer["device"] and abs(answer["atoms"] - 600) < 30
     assert [row["name"] for row in answer["rows"]] == ["fixed_charge", "drude", "multipole"]
+    assert [row["cutoff_nm"] for row in answer["rows"]] == [0.8, 0.8, 0.85]
     for row in answer["rows"]:
         assert row["ns_per_day"] == pytest.approx(86.4 * row["timestep_fs"] / row["ms_per_step"], rel=0.01)
         assert {"valence", "permanent", "mesh", "rest"} <= set(row["terms"])

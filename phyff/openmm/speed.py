@@ -42,6 +42,7 @@ Floats = NDArray[np.float64]
 @dataclass(frozen=True)
 class _Row:
     name: str
+    cutoff_nm: float
     context: openmm.Context
     terms: dict[str, int]
     """Name -> force group."""
@@ -61,8 +62,9 @@ def speed(
 
     topology, positions: a packed box and its (n_particles, 3) in nm; its molecules are moved together to a
     cube of edge_nm first, so that the neighbour counts are a liquid's. Returns {"atoms", "particles",
-    "platform", "device", "pair_forces", "box_nm", "rows": [{"name", "ms_per_step", "ns_per_day",
-    "timestep_fs", "terms"}]}. "pair_forces" is "native" or "stock", as in a run on this machine. "terms" are
+    "platform", "device", "pair_forces", "box_nm", "rows": [{"name", "cutoff_nm", "ms_per_step",
+    "ns_per_day", "timestep_fs", "terms"}]}; the `multipole` row has a longer cut-off where a molecule needs it.
+    "pair_forces" is "native" or "stock", as in a run on this machine. "terms" are
     milliseconds of one evaluation of a term's forces; "rest" is what a step takes beside them.
     Raises SimulationError when the platform is missing or the box does not survive the timing.
     """
@@ -76,6 +78,7 @@ def speed(
     rows = [
         _row(
             "fixed_charge",
+            cutoff_nm,
             fixed,
             openmm.LangevinMiddleIntegrator(temperature_K, 5.0, 1e-3 * TIMESTEP_FS),
             chosen,
@@ -84,6 +87,7 @@ def speed(
         ),
         _row(
             "drude",
+            cutoff_nm,
             drude,
             forcefield.integrator(temperature_K, TIMESTEP_FS),
             chosen,
@@ -95,6 +99,7 @@ def speed(
         rows.append(
             _row(
                 "drude+neural",
+                cutoff_nm,
                 forcefield.create_system(topology, cutoff_nm),
                 forcefield.integrator(temperature_K, TIMESTEP_FS),
                 chosen,
@@ -125,13 +130,14 @@ def _multipole_row(
 ) -> _Row:
     """From where the atoms of the `drude` row stand. Molecules longer than the cut-off get a longer one."""
     counts = [(chain.id, len(list(chain.residues()))) for chain in topology.chains()]
-    needed = shortest_cutoff([forcefield.named(name) for name, _ in counts])
+    own_cutoff = max(cutoff_nm, shortest_cutoff(forcefield.named(name) for name, _ in counts))
     bare = forcefield.topology(counts, engine="multipole")
     bare.setPeriodicBoxVectors(topology.getPeriodicBoxVectors())
     found = _positions(drude)
     return _row(
         "multipole",
-        forcefield.create_system(bare, max(cutoff_nm, needed), "multipole"),
+        own_cutoff,
+        forcefield.create_system(bare, own_cutoff, "multipole"),
         openmm.LangevinMiddleIntegrator(temperature_K, 5.0, 1e-3 * TIMESTEP_FS),
         platform,
         found[forcefield.atom_indices(topology)],
@@ -205,6 +211,7 @@ def _positions(context: openmm.Context) -> Floats:
 
 def _row(
     name: str,
+    cutoff_nm: float,
     system: openmm.System,
     integrator: openmm.Integrator,
     platform: openmm.Platform,
@@ -219,7 +226,7 @@ def _row(
     context = openmm.Context(accelerated(system, platform), integrator, platform, precision(platform))
     context.setPositions(positions)
     context.setVelocitiesToTemperature(temperature_K, 1)
-    return _Row(name, context, terms)
+    return _Row(name, cutoff_nm, context, terms)
 
 
 def _stepper(context: openmm.Context) -> Callable[[int], None]:
@@ -255,6 +262,7 @@ def _report(row: _Row, milliseconds: float) -> dict[str, Any]:
     terms["rest"] = max(0.0, milliseconds - sum(terms.values()))
     return {
         "name": row.name,
+        "cutoff_nm": round(row.cutoff_nm, 3),
         "ms_per_step": round(milliseconds, 4),
         "ns_per_day": round(TIMESTEP_FS * 86.4 / milliseconds, 3),
         "timestep_fs": TIMESTEP_FS,

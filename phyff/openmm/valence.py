@@ -95,7 +95,7 @@ def _torsion_pair_force(
     """All products of a chain of five particles in one bond, so that its dihedrals are computed once. chains:
     their constants (c, s) by multiples."""
     multiples = sorted({pair for series in chains.values() for pair in series})
-    names = [(f"c{m}{n}", f"s{m}{n}") for m, n in multiples]
+    names = [(f"c{m}_{n}", f"s{m}_{n}") for m, n in multiples]
     products = [
         TORSION_PAIR.format(c=c, s=s, m=m, n=n) for (c, s), (m, n) in zip(names, multiples, strict=True)
     ]
