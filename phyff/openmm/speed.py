@@ -63,7 +63,7 @@ def speed(
     topology, positions: a packed box and its (n_particles, 3) in nm; its molecules are moved together to a
     cube of edge_nm first, so that the neighbour counts are a liquid's. Returns {"atoms", "particles",
     "platform", "device", "pair_forces", "box_nm", "rows": [{"name", "cutoff_nm", "ms_per_step",
-    "ns_per_day", "timestep_fs", "terms"}]}; the `multipole` row has a longer cut-off where a molecule needs it.
+    "ns_per_day", "timestep_fs", "terms"}]}; the `multipole` row has a longer cut-off where molecules need it.
     "pair_forces" is "native" or "stock", as in a run on this machine. "terms" are
     milliseconds of one evaluation of a term's forces; "rest" is what a step takes beside them.
     Raises SimulationError when the platform is missing or the box does not survive the timing.
