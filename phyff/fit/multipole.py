@@ -49,9 +49,13 @@ element, and of the element's shares."""
 
 
 def cation_sizes(
-    points: Sequence[DimerPoint], species: Mapping[str, SpeciesParameters], model: ShortRange
+    points: Sequence[DimerPoint],
+    species: Mapping[str, SpeciesParameters],
+    model: ShortRange,
+    say: Callable[[str], None] = print,
 ) -> dict[str, float]:
-    """`multipole_damping_alpha` of every bare cation with close bound dimers with molecules or anions."""
+    """`multipole_damping_alpha` of every bare cation with close bound dimers with molecules or anions.
+    say: told what the fits leave out."""
     sizes = {}
     tensors = {name: species_tensors(s, model) for name, s in species.items()}
     for cation in (s for s in species.values() if s.is_bare_cation):
@@ -63,6 +67,11 @@ def cation_sizes(
         for cluster in clusters:
             with suppress(SimulationError):  # oscillators fall into the cation: no neighbours of a liquid
                 targets.append((cluster, _three_body(cluster, _oscillator_energy)))
+        if len(targets) < len(clusters):
+            say(
+                f"{cation.name}: {len(clusters) - len(targets)} of {len(clusters)} triples left out of its "
+                "size in the multipole engine: oscillators fall into the cation"
+            )
         if targets:
             sizes[cation.elements[0]] = _size(cation.elements[0], targets, species, model)
     return sizes

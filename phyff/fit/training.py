@@ -302,7 +302,7 @@ def train(
     )
     kept = earlier.multipole_damping_alpha if earlier else {}
     of_new = [p for p in points if not any(species[n].elements[0] in kept for n in p.names)]
-    sizes = {**cation_sizes(of_new, species, model), **kept}
+    sizes = {**cation_sizes(of_new, species, model, say), **kept}
     model = model.model_copy(update={"multipole_damping_alpha": sizes})
     say("multipole engine: induction at contact with bare cations, against the drude engine's")
     return model.model_copy(

@@ -7,9 +7,10 @@ own:
 
     E_nn = sum_i [ 1/2 sum_j sum_k c_k(i, j) R_k(r_ij) + S tanh(N(x_i) - N(0)) ]
 
-with R_k = f(r) w(r) g_k(r): Gaussians g_k, a cut-off f that ends with two continuous derivatives, and a
-factor w that removes a pair where its exchange energy says the physical wall must rule. An isolated species
-has x = 0 and no pairs, so its E_nn is zero exactly. nm, kJ/mol.
+with R_k = f(r) w(r) g_k(r): Gaussians g_k and the pair's exchange energy, which with directions is what
+exchange lacks where atoms are no spheres; a cut-off f that ends with two continuous derivatives, and a factor
+w that removes a pair where its exchange energy says the physical wall must rule. An isolated species has
+x = 0 and no pairs, so its E_nn is zero exactly. nm, kJ/mol.
 
 An atom of the variant "oriented" also knows how its own bonds point: the moments of their directions turn
 those of the neighbours into further functions R_k of each pair.
@@ -34,17 +35,19 @@ from phyff.model.cluster import Cluster
 from phyff.model.pairs import COMPONENTS, slater_overlap
 from phyff.model.parameters import SpeciesTensors
 
-FORMAT = "phyff-neural-1"
+FORMAT = "phyff-neural-2"
 CUTOFF = 0.55
 WALL = 200.0
 """kJ/mol of exchange between two atoms that leaves half of their contribution; liquids stay below 100."""
-RADIAL = tuple(0.16 + 0.05 * k for k in range(8))
+RADIAL = tuple(0.16 + 0.05 * k for k in range(7))
 RADIAL_WIDTH = 0.06
-ANGULAR = (0.18, 0.26, 0.34, 0.42)
+ANGULAR = (0.18, 0.26, 0.34)
 ANGULAR_WIDTH = 0.1
-MOMENTS = (3 * len(ANGULAR), 5 * len(ANGULAR))
+N_RADIAL, N_ANGULAR = len(RADIAL) + 1, len(ANGULAR) + 1
+"""Functions of the distance: the Gaussians, and the pair's exchange energy after them."""
+MOMENTS = (3 * N_ANGULAR, 5 * N_ANGULAR)
 """Components of the l = 1 and l = 2 moments of a neighbour."""
-ALONG_BONDS = 3 * len(ANGULAR)
+ALONG_BONDS = 3 * N_ANGULAR
 """Scalars that an atom's own bonds make of these."""
 VARIANTS = ("pair", "radial", "angular", "oriented")
 SEE_DIRECTIONS = ("angular", "oriented")
@@ -75,13 +78,13 @@ class Architecture:
     @property
     def features(self) -> int:
         """Inputs of an atom's network."""
-        lengths = 2 * len(ANGULAR) if self.variant in SEE_DIRECTIONS else 0
+        lengths = 2 * N_ANGULAR if self.variant in SEE_DIRECTIONS else 0
         return (self.scalars + lengths) * self.channels
 
     @property
     def scalars(self) -> int:
         """Functions of a pair that do not turn with the cluster."""
-        return len(RADIAL) + (ALONG_BONDS if self.variant in SEE_BONDS else 0)
+        return N_RADIAL + (ALONG_BONDS if self.variant in SEE_BONDS else 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -312,7 +315,7 @@ def neighbour_sums(variant: str, kinds: AtomKinds, kind: Tensor, pairs: Pairs, v
     gaps, ways = vectors.split([len(first), pairs.bonds.shape[1]])
     seen_by_first = pair_functions(variant, kinds, kind[first], kind[second], gaps)
     reverse = torch.ones(seen_by_first.shape[1], dtype=vectors.dtype)
-    reverse[len(RADIAL) : len(RADIAL) + MOMENTS[0]] = -1.0
+    reverse[N_RADIAL : N_RADIAL + MOMENTS[0]] = -1.0
     total = torch.zeros((n * n_kinds, seen_by_first.shape[1]), dtype=vectors.dtype)
     total = total.index_add(0, first * n_kinds + kind[second], seen_by_first)
     total = total.index_add(0, second * n_kinds + kind[first], seen_by_first * reverse)
@@ -332,11 +335,11 @@ def along_bonds(functions: Tensor, bonds: Tensor, ways: Tensor) -> Tensor:
     dipole = dipole.index_add(-2, first, direction).index_add(-2, second, -direction)
     quadrupole = ways.new_zeros((*ways.shape[:-2], shape[-1], 5))
     quadrupole = quadrupole.index_add(-2, first, square).index_add(-2, second, square)
-    radial, vectors, tensors = functions.split((len(RADIAL), *MOMENTS), dim=-1)
+    radial, vectors, tensors = functions.split((N_RADIAL, *MOMENTS), dim=-1)
     products = [
-        (moment.unflatten(-1, (len(ANGULAR), -1)).flatten(-3, -2) @ own[..., None])
+        (moment.unflatten(-1, (N_ANGULAR, -1)).flatten(-3, -2) @ own[..., None])
         .squeeze(-1)
-        .unflatten(-1, (-1, len(ANGULAR)))
+        .unflatten(-1, (-1, N_ANGULAR))
         for moment, own in ((vectors, dipole), (tensors, quadrupole), (tensors, _quadrupole(dipole)))
     ]
     return torch.cat([radial, *products, vectors, tensors], dim=-1)
@@ -346,12 +349,14 @@ def pair_functions(variant: str, kinds: AtomKinds, first: Tensor, second: Tensor
     """(..., F) what atoms of kinds `first` see of neighbours of kinds `second` (...) at r_j - r_i (..., 3):
     radial functions, then where the variant has them those of the l = 1 and l = 2 moments."""
     r = torch.linalg.vector_norm(vectors, dim=-1)
-    columns = [_gaussians(r, RADIAL, RADIAL_WIDTH)]
+    share = exchange_share(r, kinds, first, second)
+    contact = 2.0 * share[..., None]  # times wall_factor no more than one
+    columns = [_gaussians(r, RADIAL, RADIAL_WIDTH), contact]
     if variant in SEE_DIRECTIONS:
-        angular = _gaussians(r, ANGULAR, ANGULAR_WIDTH)[..., None]
+        angular = torch.cat([_gaussians(r, ANGULAR, ANGULAR_WIDTH), contact], dim=-1)[..., None]
         direction = vectors / r[..., None]
         columns += [(angular * y[..., None, :]).flatten(-2) for y in (direction, _quadrupole(direction))]
-    weight = cutoff_function(r) * wall_factor(r, kinds, first, second)
+    weight = cutoff_function(r) * wall_factor(share)
     return torch.cat(columns, dim=-1) * weight[..., None]
 
 
@@ -360,10 +365,15 @@ def cutoff_function(r: Tensor) -> Tensor:
     return torch.clamp(1.0 - (r / CUTOFF) ** 2, min=0.0) ** 3
 
 
-def wall_factor(r: Tensor, kinds: AtomKinds, first: Tensor, second: Tensor) -> Tensor:
-    """1 / (1 + (exchange energy / WALL)^2) of pairs of kinds."""
+def exchange_share(r: Tensor, kinds: AtomKinds, first: Tensor, second: Tensor) -> Tensor:
+    """Exchange energy of pairs of kinds, in WALL."""
     overlap = slater_overlap(r, kinds.exponents[first] * kinds.exponents[second])
-    return 1.0 / (1.0 + (kinds.amplitudes[first] * kinds.amplitudes[second] * overlap / WALL) ** 2)
+    return kinds.amplitudes[first] * kinds.amplitudes[second] * overlap / WALL
+
+
+def wall_factor(share: Tensor) -> Tensor:
+    """1 / (1 + share^2) of exchange_share."""
+    return 1.0 / (1.0 + share**2)
 
 
 def _gaussians(r: Tensor, centres: Sequence[float], width: float) -> Tensor:
@@ -434,7 +444,7 @@ def _network_energies(term: NeuralTerm, known: KindWeights, kind: Tensor, mixed:
     scalars, moments = mixed[:, :, :n_scalars], mixed[:, :, n_scalars:]
     features = [(scalars * known.gate[:, kind][:, :, None]).flatten(2)]
     for moment in moments.split(MOMENTS, dim=2) if term.architecture.variant in SEE_DIRECTIONS else ():
-        squares = (moment.unflatten(2, (len(ANGULAR), -1)) ** 2).sum(3)
+        squares = (moment.unflatten(2, (N_ANGULAR, -1)) ** 2).sum(3)
         features.append((torch.sqrt(1.0 + squares) - 1.0).flatten(2))
     own = known.own[:, kind]
     x = torch.cat(features, dim=2) @ term.weights["network.in"]

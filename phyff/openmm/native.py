@@ -38,7 +38,7 @@ from phyff.model.neural import (
 )
 from phyff.openmm.charge_flow import EXPRESSION, LONGEST_BOND
 from phyff.openmm.charge_flow import NAME as FLOW
-from phyff.openmm.neural import NAME, WITH_BONDS, NeuralForce
+from phyff.openmm.neural import NAME, NeuralForce
 from phyff.units import COULOMB
 
 PLATFORMS = ("CPU",)
@@ -160,7 +160,7 @@ def _neural_terms(system: openmm.System) -> list[int]:
     return [
         index
         for index, force in enumerate(system.getForces())
-        if isinstance(force, openmm.PythonForce) and force.getName() in (NAME, WITH_BONDS)
+        if isinstance(force, openmm.PythonForce) and force.getName() == NAME
     ]
 
 
@@ -212,8 +212,7 @@ def _obstacle(system: openmm.System) -> str | None:
     doors = {
         SCREENED: "add_screened_pairs",
         FLOW: "replace_charge_flow",
-        NAME: "replace_neural_force",
-        WITH_BONDS: "sees_bonds",
+        NAME: "sees_exchange",
     }
     known = kernel.replaceable(int(system.this)) + [
         name for name, door in doors.items() if hasattr(kernel, door)

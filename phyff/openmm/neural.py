@@ -21,7 +21,6 @@ from torch import Tensor
 
 from phyff.model.neural import (
     CUTOFF,
-    SEE_BONDS,
     AtomKinds,
     NeuralTerm,
     Pairs,
@@ -34,8 +33,6 @@ from phyff.model.neural import (
 from phyff.openmm.drude import Placed
 
 NAME = "neural"
-WITH_BONDS = f"{NAME}, oriented"
-"""Name of the force where atoms see their own bonds."""
 SKIN = 0.07
 """nm beyond the cut-off that a neighbour list reaches; it is made anew every 20 to 50 fs."""
 KEPT_LISTS = 4
@@ -56,7 +53,7 @@ def neural_force(
     """
     force = openmm.PythonForce(neural_function(term, molecules, periodic, precision))
     force.setUsesPeriodicBoundaryConditions(periodic)
-    force.setName(WITH_BONDS if term.architecture.variant in SEE_BONDS else NAME)
+    force.setName(NAME)
     return force
 
 

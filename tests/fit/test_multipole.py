@@ -1,5 +1,8 @@
 """Around bare cations the `multipole` engine is fitted to what the `drude` engine gives."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import torch
 from library_species import load
@@ -33,6 +36,14 @@ def test_the_fitted_size_gives_both_engines_the_same_three_body_energy() -> None
 
 def test_a_cation_without_bound_dimers_keeps_its_size() -> None:
     assert cation_sizes([], SPECIES, SHORT_RANGE) == {}
+
+
+def test_triples_that_are_left_out_are_counted(monkeypatch) -> None:
+    monkeypatch.setattr("phyff.fit.multipole.TRIPLES", 3)
+    near = replace(PAIR, xyz=(np.zeros((1, 3)), np.array([[0.135, 0.0, 0.0]])))
+    model, said = SHORT_RANGE.model_copy(update={"damping": 100.0, "damping_alpha": {"Li": 8e-4}}), []
+    assert cation_sizes([near], SPECIES, model, said.append) == {}
+    assert len(said) == 1 and re.match(r"Li\+: (\d+) of \1 triples left out", said[0])
 
 
 def test_shares_of_contacts_bring_the_engines_together_where_they_were_not_fitted() -> None:

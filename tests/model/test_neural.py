@@ -22,6 +22,7 @@ from phyff.model.neural import (
     bonds_seen,
     cutoff_function,
     descriptors,
+    exchange_share,
     neighbour_sums,
     neural_energies,
     predict,
@@ -177,7 +178,7 @@ def test_the_wall_takes_over_as_fast_as_exchange_grows() -> None:
     kinds, _ = AtomKinds.of([TENSORS["EC"]])
     r = torch.linspace(0.05, 0.5, 200, dtype=torch.float64)
     zero = torch.zeros(200, dtype=torch.long)
-    factor = wall_factor(r, kinds, zero, zero)
+    factor = wall_factor(exchange_share(r, kinds, zero, zero))
     assert torch.all(factor.diff() >= 0)
     assert factor[0] < 1e-3 and factor[-1] > 0.999
 

@@ -25,7 +25,6 @@ from neural_terms import untrained
 
 from phyff.model.neural import (
     CUTOFF,
-    SEE_BONDS,
     SEE_DIRECTIONS,
     VARIANTS,
     Architecture,
@@ -303,17 +302,14 @@ def test_without_the_kernel_torch_computes_the_term_and_the_run_says_so(whole, m
 
 
 @needs_kernel
-@pytest.mark.parametrize("variant", SEE_DIRECTIONS)
-def test_a_kernel_from_before_atoms_saw_their_bonds_is_not_given_such_a_term(
-    variant: str, monkeypatch
-) -> None:
+def test_a_kernel_from_before_the_term_saw_exchange_is_not_given_it(monkeypatch) -> None:
     names, _ = _cluster()
-    system = neural_system(untrained(variant), names, None, torch.float32)
-    monkeypatch.delattr("phyff_native.sees_bonds")
-    known = variant not in SEE_BONDS
-    assert pair_forces(system, CPU) == ("native" if known else "stock")
+    system = neural_system(TERM, names, None, torch.float32)
+    assert pair_forces(system, CPU) == "native"
+    monkeypatch.delattr("phyff_native.sees_exchange")
+    assert pair_forces(system, CPU) == "stock"
     line = notice(system, CPU)
-    assert line is not None and ("does not know neural, oriented" in line) != known
+    assert line is not None and "does not know neural" in line
 
 
 @needs_kernel

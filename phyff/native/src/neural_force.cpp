@@ -95,8 +95,8 @@ double NeuralForceImpl::computeForce(ContextImpl& context, const std::vector<Vec
 NeuralForce::NeuralForce(Committee committee, NeuralAtoms atoms, bool periodic)
     : committee_(std::move(committee)), atoms_(std::move(atoms)), periodic_(periodic) {
     const std::size_t functions = committee_.centres.size();
-    const bool known = functions == kRadial || functions == kRadial + kAngular;
-    const bool along = functions > kRadial && committee_.scalars == kRadial + kAlong;
+    const bool known = functions == kRadialCentres || functions == kRadialCentres + kAngularCentres;
+    const bool along = functions > kRadialCentres && committee_.scalars == kRadial + kAlong;
     if (!known || (committee_.scalars != kRadial && !along))
         throw std::invalid_argument("The kernel has been built for other functions of the distance.");
 }

@@ -31,8 +31,10 @@ constexpr int kSums = kScalars<kSight> + (kAngles<kSight> ? kMoments : 0);
 /// Centres and reciprocal widths of the Gaussians, as many as fill a register.
 struct Basis {
     explicit Basis(const Committee& committee) {
-        std::copy(committee.centres.begin(), committee.centres.end(), centres);
-        for (std::size_t k = 0; k < committee.widths.size(); ++k) scales[k] = 1 / committee.widths[k];
+        for (int k = 0; k < static_cast<int>(committee.centres.size()); ++k) {
+            const int place = k < kRadialCentres ? k : k + kRadial - kRadialCentres;
+            centres[place] = committee.centres[k], scales[place] = 1 / committee.widths[k];
+        }
     }
     alignas(4 * kGaussians) float centres[kGaussians] = {}, scales[kGaussians] = {};
 };
@@ -75,12 +77,13 @@ INLINED int find_near(const PairList& list, const Rows& rows, const Rows::Row& r
     return found;
 }
 
-/// Direction of each neighbour, and the weight that cut-off and wall leave it.
+/// Direction of each neighbour, its exchange, and the weight that cut-off and wall leave it.
 INLINED void weigh(const Committee& committee, int count, Neighbours& near) {
     const float *x = near.x.data(), *y = near.y.data(), *z = near.z.data();
     const float *steepness = near.steepness.data(), *amplitude = near.amplitude.data();
     float *rs = near.r.data(), *per_rs = near.per_r.data();
     float *weight = near.weight.data(), *weight_slope = near.weight_slope.data();
+    float *contact = near.contact.data(), *contact_slope = near.contact_slope.data();
     Neighbours::Directions* directions = near.directions.data();
     const float per_limit = static_cast<float>(1 / (committee.cutoff * committee.cutoff));
 #pragma omp simd
@@ -92,6 +95,7 @@ INLINED void weigh(const Committee& committee, int count, Neighbours& near) {
         const float exchange = decay * (1 + s * (1 + s * (1.0f / 3))), exchange_slope = -b * decay * s * (1 + s) / 3;
         const float wall = 1 / (1 + exchange * exchange);
         rs[p] = r, per_rs[p] = per_r;
+        contact[p] = 2 * exchange, contact_slope[p] = 2 * exchange_slope;
         weight[p] = t * t * t * wall;
         weight_slope[p] = t * t * wall * (-6 * r * per_limit - 2 * t * exchange * exchange_slope * wall);
         const float ux = x[p] * per_r, uy = y[p] * per_r, uz = z[p] * per_r;
@@ -113,6 +117,8 @@ INLINED void add_sums(Neighbours& near, const Basis& basis, int begin, int end, 
             const float t = (r - basis.centres[k]) * basis.scales[k];
             g[k] = exp_minus(t * t);
         }
+        g[kRadial - 1] = near.contact[p];
+        if constexpr (kAngles<kSight>) g[kRadial + kAngular - 1] = near.contact[p];
         float* row = rows + near.kind[p] * kSums<kSight>;
 #pragma omp simd
         for (int k = 0; k < kRadial; ++k) row[k] += weight * g[k];
@@ -316,6 +322,9 @@ INLINED void push_apart(const Basis& basis, int begin, int end, const float* row
             even[k] = weight * g[k];
             fall[k] = (weight_slope - 2 * weight * (r - basis.centres[k]) * basis.scales[k] * basis.scales[k]) * g[k];
         }
+        const float change_of_contact = weight * near.contact_slope[p];  // the basis has a scale of zero there
+        fall[kRadial - 1] += change_of_contact;
+        if constexpr (kAngles<kSight>) fall[kRadial + kAngular - 1] += change_of_contact;
         float push = 0;
         if constexpr (kAngles<kSight>) {
             const float* to = near.directions[p].of;
@@ -589,7 +598,8 @@ INLINED void add(const Committee& committee, const PairList& list, const AtomTab
 void Neighbours::reserve(std::size_t size) {
     if (size <= place.size()) return;
     for (auto* values : {&place, &kind}) values->resize(2 * size);
-    for (auto* values : {&x, &y, &z, &steepness, &amplitude, &r, &per_r, &weight, &weight_slope, &push})
+    for (auto* values : {&x, &y, &z, &steepness, &amplitude, &r, &per_r, &weight, &weight_slope, &contact,
+                         &contact_slope, &push})
         values->resize(2 * size);
     gaussians.resize(2 * size), directions.resize(2 * size), torque.resize(2 * size);
 }

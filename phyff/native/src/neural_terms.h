@@ -8,7 +8,8 @@
 
 namespace phyff {
 
-constexpr int kRadial = 8, kAngular = 4;  // functions of the distance
+constexpr int kRadial = 8, kAngular = 4;  // functions of the distance; the last of both is of exchange
+constexpr int kRadialCentres = kRadial - 1, kAngularCentres = kAngular - 1;  // the others are Gaussians
 constexpr int kAlong = 3 * kAngular;      // what an atom's own bonds make of the directions of neighbours
 
 /// What an atom sees of its neighbours: how far they are, in which direction, and how that lies to its own bonds.
@@ -19,7 +20,7 @@ enum class Sight { distances, directions, bonds };
 struct Committee {
     int members = 0, kinds = 0, channels = 0, hidden = 0, features = 0, scalars = 0;
     double cutoff = 0, wall = 0, saturation = 0;
-    std::vector<float> centres, widths;         // of the radial functions and then, if there are any, the angular ones
+    std::vector<float> centres, widths;         // of the radial Gaussians and then, if there are any, the angular ones
     std::vector<float> exponents, amplitudes;   // (T,) of exchange
     std::vector<float> strengths;               // (T, T, S) of an atom's functions of another, kJ/mol
     std::vector<float> embedding, gate;         // (T, M, C)
@@ -29,7 +30,7 @@ struct Committee {
 
     Sight sight() const {
         if (scalars > kRadial) return Sight::bonds;
-        return centres.size() > kRadial ? Sight::directions : Sight::distances;
+        return centres.size() > kRadialCentres ? Sight::directions : Sight::distances;
     }
 };
 
@@ -64,7 +65,7 @@ struct Neighbours {
     int end[kBatch];  // of each atom's
     std::vector<int> place, kind;  // the kind as a number among those seen
     std::vector<float> x, y, z, steepness, amplitude;  // the vector to the neighbour, and of the pair's exchange
-    std::vector<float> r, per_r, weight, weight_slope, push;
+    std::vector<float> r, per_r, weight, weight_slope, contact, contact_slope, push;
     std::vector<Gaussians> gaussians;
     std::vector<Directions> directions, torque;  // direction and its traceless square; slopes of the energy with them
 
