@@ -35,7 +35,7 @@ def unseen(tensors) -> list[Sample]:
     return with_physics(labels, tensors)
 
 
-def test_it_takes_nearly_half_of_the_error_of_clusters_it_has_not_seen(term, tensors, unseen) -> None:
+def test_it_takes_half_of_the_error_of_clusters_it_has_not_seen(term, tensors, unseen) -> None:
     found = [
         predict(
             term,
@@ -45,14 +45,14 @@ def test_it_takes_nearly_half_of_the_error_of_clusters_it_has_not_seen(term, ten
     ]
     residual = np.array([s.residual for s in unseen])
     left = residual - np.array([p.energy for p in found])
-    assert len(unseen) >= 40
-    assert np.sqrt(np.mean(left**2)) < 0.55 * np.sqrt(np.mean(residual**2))
+    assert len(unseen) >= 70
+    assert np.sqrt(np.mean(left**2)) < 0.5 * np.sqrt(np.mean(residual**2))
     missed = [rigid_part(s.label.forces - s.physics_forces, s.label) for s in unseen]
     mended = [
         m - rigid_part(p.forces.numpy(), s.label) for m, p, s in zip(missed, found, unseen, strict=True)
     ]
     physics, hybrid = (np.sqrt(np.mean(np.concatenate(rows) ** 2)) for rows in (missed, mended))
-    assert hybrid < 0.6 * physics
+    assert hybrid < 0.4 * physics
 
 
 @pytest.mark.parametrize("name", NAMES)
