@@ -241,7 +241,8 @@ def learning_point(
     for name, baseline in (("hybrid", True), ("without_physics", False)):
         term = fit(f"{len(train)} labels, {name}", train, baseline)
         errors = errors_by_class(term, parts["test"], tensors, baseline)[ALL]
-        row["physics"] = {key: errors[f"physics_{key}"] for key in ("rms", "weighted_rms")}
+        if baseline:
+            row["physics"] = {key: errors[f"physics_{key}"] for key in ("rms", "weighted_rms")}
         row[name] = {key: errors[f"hybrid_{key}"] for key in ("rms", "weighted_rms")}
     return row
 
