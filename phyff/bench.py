@@ -36,11 +36,13 @@ def run_suite(
     at_once: int | None,
     say: Callable[[str], None],
     neural: bool = False,
+    longer: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Simulate the systems of a suite (all, or those in `only`), and write the rows of each when it is done.
 
     runs: one folder a system; a killed suite goes on there. at_once: systems side by side, None for one a
-    core. neural: with the library's neural term. Returns the newest rows of results/NAME.json.
+    core. neural: with the library's neural term. longer: see md.Settings.longer.
+    Returns the newest rows of results/NAME.json.
     Raises InputError for a system the suite does not have, and SimulationError, after the others are
     finished, when some fail.
     """
@@ -65,6 +67,7 @@ def run_suite(
             say,
             neural=neural,
             flow_ps=suite.flow_ps if any(row.property == "viscosity" for row in systems[system]) else 0.0,
+            longer=longer,
         )
         for system, formulation in zip(systems, formulations, strict=True)
     ]
@@ -74,7 +77,8 @@ def run_suite(
             system = simulations[number].run_dir
             found = study(system)
             for measured in systems[system.name]:
-                row = _row(measured, formulations[number], found, suite.preset)
+                length = suite.preset if longer == 1.0 else f"{suite.preset}, {longer:g} times as long"
+                row = _row(measured, formulations[number], found, length)
                 rows = [old for old in _read(path) if not _same(old, row)] + [row]
                 write_atomically(path, json.dumps(rows, indent=1) + "\n")
                 said = f"{_simulated(row)} {row['unit']} ({row['verdict']})"

@@ -99,6 +99,14 @@ Neural = Annotated[
         "--neural/--no-neural", help="With the neural correction of the short range, if there is one."
     ),
 ]
+Longer = Annotated[
+    float,
+    typer.Option(
+        min=1.0,
+        help="Transport (density, where there is none) so many times as long as the preset's; a finished run "
+        "goes on.",
+    ),
+]
 Clusters = Annotated[int, typer.Option("--clusters", min=1, help="How many, of two to six molecules.")]
 Forces = Annotated[
     bool, typer.Option("--forces/--no-forces", help="Forces on the atoms too, at twice the time.")
@@ -158,6 +166,7 @@ def run(
         int, typer.Option(help="Independent replicas, side by side; results of all together, and of each.")
     ] = 1,
     neural: Neural = False,
+    longer: Longer = 1.0,
     spread_threshold: Annotated[
         float | None,
         typer.Option(
@@ -183,11 +192,11 @@ def run(
     formulation = Formulation.parse(recipe)
     check_replicas(out, replicas)
     if replicas == 1:
-        run_formulation(formulation, preset.value, out, platform, _say, neural, spread_threshold)
+        run_formulation(formulation, preset.value, out, platform, _say, neural, spread_threshold, longer)
         result = study(out)
     else:
         result = run_replicas(
-            formulation, preset.value, replicas, out, platform, _say, neural, spread_threshold
+            formulation, preset.value, replicas, out, platform, _say, neural, spread_threshold, longer
         )
         together = result.run.settings["provenance"]["replicas"]["aggregate_ns_per_day"]
         typer.echo(f"{replicas} replicas, {together:g} ns/day together")
@@ -636,6 +645,7 @@ def bench(
         ),
     ] = None,
     neural: Neural = False,
+    longer: Longer = 1.0,
     parsl: Parsl = None,
 ) -> None:
     """Simulate a suite of formulations with measured values, and write how far off the simulations are.
@@ -661,6 +671,7 @@ def bench(
         workers,
         _say,
         neural,
+        longer,
     )
     write_atomically(folder / "results" / f"{name}.md", table(rows))
     save_parity(rows, folder / "results" / f"{name}.png")

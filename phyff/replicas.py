@@ -77,6 +77,7 @@ def run_replicas(
     say: Callable[[str], None],
     neural: bool = False,
     spread_threshold: float | None = None,
+    longer: float = 1.0,
 ) -> Study:
     """Simulate, or go on simulating, replicas in out/replica-1 and so on, and analyse each and all together.
 
@@ -89,7 +90,7 @@ def run_replicas(
         SimulationError: replicas failed; the others were finished first, the same call goes on.
     """
     check_replicas(out, replicas)
-    simulation = prepare(formulation, preset, out, platform, say, neural, spread_threshold)
+    simulation = prepare(formulation, preset, out, platform, say, neural, spread_threshold, longer=longer)
     folders = replica_folders(out, replicas)
     with lock(out):
         if not (out / MANIFEST).is_file():

@@ -205,9 +205,12 @@ def position(settings: md.Settings, run_dir: Path) -> Position:
     """How far the simulation in a run directory is, from run.json and the log of its stage."""
     total = sum(stage.steps for stage in settings.stages)
     try:
-        name = str(json.loads((run_dir / "run.json").read_text())["stage"])
+        run = json.loads((run_dir / "run.json").read_text())
+        name, lengths = str(run["stage"]), {row["name"]: row["ps"] for row in run["stages"]}
     except (OSError, ValueError, KeyError):
-        name = "pack"
+        name, lengths = "pack", {}
+    if name == "finished":  # unless it has been asked to go on
+        name = next((one.name for one in settings.stages if one.ps > lengths.get(one.name, 0.0)), name)
     names = [stage.name for stage in settings.stages]
     if name == "finished":
         return Position(name, 1.0, total, total, sum(stage.ps for stage in settings.stages))

@@ -24,6 +24,7 @@ def run_formulation(
     say: Callable[[str], None],
     neural: bool = False,
     spread_threshold: float | None = None,
+    longer: float = 1.0,
 ) -> None:
     """Simulate, or go on simulating, a formulation at its temperature and pressure in the folder `out`.
 
@@ -31,7 +32,7 @@ def run_formulation(
         InputError: the formulation does not fit the preset, the platform is missing, `out` is a file.
         SimulationError: the simulation failed; the last good state stays in `out`.
     """
-    simulation = prepare(formulation, preset, out, platform, say, neural, spread_threshold)
+    simulation = prepare(formulation, preset, out, platform, say, neural, spread_threshold, longer=longer)
     if on_cluster():
         for _ in simulate_side_by_side([simulation], 1):
             pass
@@ -48,11 +49,13 @@ def prepare(
     neural: bool = False,
     spread_threshold: float | None = None,
     flow_ps: float = 0.0,
+    longer: float = 1.0,
 ) -> Simulation:
     """The simulation of a formulation, its force field built where it is not in the library, with the
     library's neural term if asked, whose committee is then watched.
 
-    flow_ps: see Simulation. spread_threshold: of md.CommitteeCheck, kJ/mol/nm; None for its default.
+    flow_ps: see Simulation. longer: see Settings.longer; a run that was shorter goes on.
+    spread_threshold: of md.CommitteeCheck, kJ/mol/nm; None for its default.
     Raises:
         InputError: the formulation does not fit the preset, the platform is missing, `out` is a file, there
             is a threshold but nothing to watch.
@@ -67,7 +70,7 @@ def prepare(
         temperature_K=formulation.temperature_K,
         pressure_bar=formulation.pressure_bar,
         committee=committee,
-    )
+    ).longer(longer)
     box = formulation.box(None if formulation.has_size else settings.atoms, cutoff_nm=settings.cutoff_nm)
     platform_named(platform)
     check_folder(out)

@@ -132,7 +132,7 @@ def test_systems_run_side_by_side_and_a_failing_one_keeps_no_other_from_its_row(
     settings = tiny()
     settings = replace(settings, stages=settings.stages[:4])
 
-    def prepare(formulation, preset, out, platform, say, neural, flow_ps):
+    def prepare(formulation, preset, out, platform, say, neural, flow_ps, longer):
         forcefield = StandIn(fragile=7) if out.name == "bad" else StandIn()
         return Simulation(forcefield, tuple(COUNTS), DENSITY, settings, out, "CPU", md.About(out.name))
 

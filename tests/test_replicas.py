@@ -105,8 +105,8 @@ def test_the_command_runs_replicas_and_writes_results_of_all_and_of_each(tmp_pat
     settings = replace(settings, stages=tuple(replace(stage, ps=stage.ps / 2) for stage in settings.stages))
     about = md.About("some water", provenance={"command": "test"})
 
-    def prepare(formulation, preset, out, platform, say, neural, spread_threshold):
-        return Simulation(StandIn(), tuple(COUNTS), DENSITY, settings, out, platform, about)
+    def prepare(formulation, preset, out, platform, say, neural, spread_threshold, longer):
+        return Simulation(StandIn(), tuple(COUNTS), DENSITY, settings.longer(longer), out, platform, about)
 
     monkeypatch.setattr(replicas, "prepare", prepare)
     out = tmp_path / "run"
@@ -129,6 +129,12 @@ def test_the_command_runs_replicas_and_writes_results_of_all_and_of_each(tmp_pat
         refused = CliRunner().invoke(app, [*command[:-1], number])
         assert refused.exit_code == 2 and f"{out} holds 2 replicas, not {number}" in refused.stderr
     assert json.loads((out / "results.json").read_text()) == found
+    longer = CliRunner().invoke(app, [*command, "--longer", "5"])
+    assert longer.exit_code == 0, longer.output
+    for k in (1, 2):
+        state = md.RunState.load(out / f"replica-{k}")
+        assert state.status == "finished"
+        assert state.stages[-1]["ps"] == state.settings["stages"][-1]["ps"] == 1.0
 
 
 def test_impossible_numbers_of_replicas_are_refused_in_one_sentence(tmp_path):

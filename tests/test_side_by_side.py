@@ -19,7 +19,7 @@ from standin import COUNTS, DENSITY, StandIn, tiny
 import phyff
 from phyff import md, side_by_side
 from phyff.errors import SimulationError
-from phyff.md import RunState
+from phyff.md import RunState, stage_table
 from phyff.side_by_side import Simulation, position, simulate_side_by_side
 
 SCRIPT = """
@@ -144,13 +144,13 @@ def test_the_position_is_read_from_the_log_of_the_stage(tmp_path):
     nowhere = position(settings, tmp_path)
     assert (nowhere.stage, nowhere.steps, nowhere.ps) == ("pack", 0, 0.0)
     assert nowhere.total == sum(stage.steps for stage in settings.stages)
-    (tmp_path / "run.json").write_text(json.dumps({"stage": "mix"}))
+    (tmp_path / "run.json").write_text(json.dumps({"stage": "mix", "stages": stage_table(settings)}))
     (tmp_path / "mix.csv").write_text("time_ps,density\n0.0200,1.0\n0.0400,1.0\n0.06")
     found = position(settings, tmp_path)
     warmup, mix = settings.stage("warmup"), settings.stage("mix")
     assert found.stage == "mix" and found.share == pytest.approx(0.04 / mix.ps)
     assert found.steps == warmup.steps + 40 and found.ps == pytest.approx(warmup.ps + 0.04)
-    (tmp_path / "run.json").write_text(json.dumps({"stage": "finished"}))
+    (tmp_path / "run.json").write_text(json.dumps({"stage": "finished", "stages": stage_table(settings)}))
     assert position(settings, tmp_path).steps == nowhere.total
 
 
@@ -160,7 +160,7 @@ def test_the_position_counts_the_flows_that_follow(tmp_path):
     alone = sum(stage.steps for stage in settings.stages)
     per_ps = settings.stages[-1].steps / settings.stages[-1].ps
     assert one.position().total == pytest.approx(alone + 12.0 * per_ps, abs=1)
-    (tmp_path / "run.json").write_text(json.dumps({"stage": "finished"}))
+    (tmp_path / "run.json").write_text(json.dumps({"stage": "finished", "stages": stage_table(settings)}))
     for name, last in (("viscosity-0.02.csv", "4.00"), ("viscosity-0.04.csv", "2.00")):
         (tmp_path / name).write_text(f"time_ps,velocity_nm_ps\n{last},0.1\n")
     found = one.position()

@@ -148,6 +148,23 @@ class Settings:
         """The stage of that name."""
         return next(stage for stage in self.stages if stage.name == name)
 
+    @property
+    def last_that_count(self) -> tuple[str, ...]:
+        """The stages that a run can be lengthened by: of transport, or, where there is none, the density."""
+        return tuple(s.name for s in self.stages if s.trajectory is not None) or ("density",)
+
+    def longer(self, times: float) -> "Settings":
+        """The same settings with the stages `last_that_count` so many times as long, to a picosecond."""
+        if times < 1.0:
+            raise InputError(f"longer: {times:g} would shorten the run; give a number from 1 up.")
+        stages = (
+            replace(s, ps=s.ps if times == 1.0 else float(round(s.ps * times)))
+            if s.name in self.last_that_count
+            else s
+            for s in self.stages
+        )
+        return replace(self, stages=tuple(stages))
+
 
 def _stages(
     warmup: float,

@@ -244,8 +244,11 @@ def _reopen(settings: Settings, inputs: dict[str, Any], run_dir: Path, console: 
     if not (run_dir / "run.json").exists():
         return None
     state = RunState.load(run_dir)
+    lengthened = _lengthened(state, settings, run_dir)
     _compare(state.settings, json.loads(json.dumps(settings.physics())), run_dir)
     _compare(state.inputs, inputs, run_dir)
+    if lengthened:
+        _say(console, f"Longer than the run in {run_dir}: {', '.join(lengthened)}")
     if state.status == "finished":
         _say(console, f"The simulation in {run_dir} is already finished")
         return state
@@ -253,6 +256,35 @@ def _reopen(settings: Settings, inputs: dict[str, Any], run_dir: Path, console: 
     state.status, state.failure = "running", None
     _say(console, f"Resuming the simulation in {run_dir}: stage {state.stage}, step {state.step}")
     return state
+
+
+def _lengthened(state: RunState, settings: Settings, run_dir: Path) -> list[str]:
+    """Take longer stages that count over into the state of a run that had shorter ones, and go back to the
+    first of them that is done; says which, e.g. "density 180 -> 1000 ps"."""
+    names = [stage.name for stage in settings.stages]
+    if names != [stage["name"] for stage in state.settings.get("stages", [])]:
+        return []
+    reached = (
+        len(names) if state.stage == "finished" else 0 if state.stage == "pack" else names.index(state.stage)
+    )
+    said, back = [], reached
+    for number, (old, row, new) in enumerate(
+        zip(state.settings["stages"], stage_table(settings), settings.stages, strict=True)
+    ):
+        if new.name not in settings.last_that_count or new.ps == old["ps"]:
+            continue
+        if new.ps < old["ps"]:
+            raise SimulationError(
+                f"{run_dir} holds a longer run ({new.name} {old['ps']:g} ps, not {new.ps:g}); "
+                "give --longer as there, or a new --out."
+            )
+        said.append(f"{new.name} {old['ps']:g} -> {new.ps:g} ps")
+        old["ps"] = new.ps
+        state.stages[number] |= row
+        back = min(back, number)
+    if back < reached:
+        state.stage, state.step, state.status = names[back], 0, "running"
+    return said
 
 
 def _create(run: "_Run", inputs: dict[str, Any], console: Console) -> RunState:
@@ -563,6 +595,10 @@ def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading
     settings = run.settings
     resumed = run.checkpoint_path(stage.name).exists()
     snapshot = _load_checkpoint(run, stage.name) if resumed else _begin(run, stage)
+    row = next(row for row in run.state.stages if row["name"] == stage.name)
+    if snapshot.step == stage.steps and "mean_temperature_K" in row:  # done before an earlier one grew
+        progress.begin(stage.name, stage.steps, snapshot.step, stage.timestep_fs)
+        return
     context = _context(run, stage, snapshot.step)
     _set(context, snapshot)
     if stage.fresh_velocities and not resumed:
@@ -591,7 +627,6 @@ def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading
     progress.begin(stage.name, stage.steps, snapshot.step, stage.timestep_fs)
     step, began, saved, good = snapshot.step, time.monotonic(), time.monotonic(), snapshot
     integrator = context.getIntegrator()
-    row = next(row for row in run.state.stages if row["name"] == stage.name)
     spent = row.get("wall_s", 0.0)
     while step < stage.steps:
         every = [log_every, guard_every] + ([frame_every] if trajectory else [])
@@ -721,9 +756,10 @@ def _record_transport(run: _Run, stage: Stage, edge: float, frame_every: int) ->
                 "trajectory": stage.trajectory,
                 "log": stage.log,
                 "dipoles": f"{Path(stage.log).stem}-dipole.csv",
-                "frames": stage.steps // frame_every,
             }
         )
+    (own,) = (replica for replica in replicas if replica["trajectory"] == stage.trajectory)
+    own["frames"] = stage.steps // frame_every
     nvt |= {
         "frame_ps": frame_every * stage.timestep_fs / 1000.0,
         "box_nm": edge,
@@ -736,7 +772,6 @@ def _record_transport(run: _Run, stage: Stage, edge: float, frame_every: int) ->
         },
     }
     run.state.save(run.run_dir)
-    (own,) = (replica for replica in replicas if replica["trajectory"] == stage.trajectory)
     return own.get("dipoles")
 
 

@@ -43,3 +43,17 @@ def test_senseless_settings_name_the_field(changes):
 def test_an_unknown_preset_lists_the_known_ones():
     with pytest.raises(InputError, match="quick, density, short, standard, production"):
         preset("fast")
+
+
+def test_longer_lengthens_transport_or_where_there_is_none_the_density():
+    for name, stages in (
+        ("density", {"density"}),
+        ("quick", {"transport"}),
+        ("production", {"transport", "transport-2", "transport-3"}),
+    ):
+        before = preset(name)
+        ratio = {a.name: b.ps / a.ps for a, b in zip(before.stages, before.longer(5.0).stages, strict=True)}
+        assert ratio == {stage.name: 5.0 if stage.name in stages else 1.0 for stage in before.stages}
+    assert preset("quick").longer(1.0) == preset("quick")
+    with pytest.raises(InputError, match=r"longer: 0\.5 would shorten"):
+        preset("quick").longer(0.5)

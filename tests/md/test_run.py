@@ -1,6 +1,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import phyff
 from phyff.errors import SimulationError
 from phyff.md import RunState, simulate
 from phyff.md import run as run_module
+from phyff.side_by_side import position
 
 SCRIPT = Path(__file__).with_name("standin.py")
 
@@ -211,6 +213,26 @@ def test_other_settings_or_molecules_in_the_same_directory_are_refused(finished)
     with pytest.raises(SimulationError, match="different force field"):
         simulate(StandIn(fragile=3), COUNTS, DENSITY, tiny(), finished, platform="CPU")
     assert RunState.load(finished).status == "finished"
+
+
+def test_a_finished_run_goes_on_where_more_of_it_is_asked_for(finished, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(finished, run_dir)
+    longer = tiny().longer(3.0)
+    assert {s.name: s.ps for s in longer.stages} == {s.name: s.ps for s in tiny().stages} | {"transport": 1.0}
+    assert position(longer, run_dir).stage == "transport"
+    state = simulate(StandIn(), COUNTS, DENSITY, longer, run_dir, platform="CPU")
+    assert state.status == position(longer, run_dir).stage == "finished"
+    assert RunState.load(run_dir).stages[-1]["steps"] == 1000
+    for name in ("npt.csv", "settle.csv"):
+        assert (run_dir / name).read_bytes() == (finished / name).read_bytes()
+    before, after = (np.loadtxt(d / "nvt.csv", delimiter=",", skiprows=1) for d in (finished, run_dir))
+    np.testing.assert_array_equal(after[: len(before)], before)
+    np.testing.assert_allclose(after[:, 0], 0.02 * np.arange(1, 51), atol=1e-9)
+    assert len(MDAnalysis.coordinates.DCD.DCDReader(str(run_dir / "nvt.dcd"))) == 100
+    assert state.nvt["replicas"][0]["frames"] == 100
+    with pytest.raises(SimulationError, match=r"longer run \(transport 1 ps, not 0.4\).*--longer"):
+        simulate(StandIn(), COUNTS, DENSITY, tiny(), run_dir, platform="CPU")
 
 
 def test_a_directory_in_use_is_refused(finished):
