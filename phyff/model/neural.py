@@ -123,7 +123,9 @@ class NeuralTerm:
         except OSError as error:
             raise InputError(f"Neural term {path} cannot be read; check the path.") from error
         except ValueError as error:
-            raise InputError(f"Neural term {path}: {error}.") from error
+            raise InputError(
+                f"Neural term {path}: {error}; 'phyff train-neural' makes one from the records of the library."
+            ) from error
 
     @classmethod
     def from_bytes(cls, content: bytes) -> NeuralTerm:
