@@ -202,6 +202,11 @@ def run(
         typer.echo(f"{replicas} replicas, {together:g} ns/day together")
     results, report = write_results(out, result), write_report(out, result)
     _headline(json.loads(results.read_text()))
+    if any(not found.converged for found in result.properties.values()):
+        typer.echo(
+            f"Not all is converged: the same command with --longer {2 * longer:g} goes on with the transport; "
+            "the density needs a longer --preset, in a new --out."
+        )
     if result.committee is not None:
         typer.echo(result.committee.sentence(out))
     typer.echo(f"All numbers: {results}\nReport:      {report}")

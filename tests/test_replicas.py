@@ -114,6 +114,7 @@ def test_the_command_runs_replicas_and_writes_results_of_all_and_of_each(tmp_pat
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "2 replicas," in result.stdout and "ns/day together" in result.stdout
+    assert "the same command with --longer 2 goes on" in result.stdout
     found = json.loads((out / "results.json").read_text())
     each = [json.loads((out / f"replica-{k}" / "results.json").read_text()) for k in (1, 2)]
     densities = [one["properties"]["density"]["value"] for one in each]
