@@ -204,7 +204,7 @@ def run(
     _headline(json.loads(results.read_text()))
     if any(not found.converged for found in result.properties.values()):
         typer.echo(
-            f"Not all is converged: the same command with --longer {2 * longer:g} goes on with the transport; "
+            f"Not all converged: the same command with --longer {2 * longer:g} goes on with the transport; "
             "the density needs a longer --preset, in a new --out."
         )
     if result.committee is not None:

@@ -124,7 +124,7 @@ class NeuralTerm:
             raise InputError(f"Neural term {path} cannot be read; check the path.") from error
         except ValueError as error:
             raise InputError(
-                f"Neural term {path}: {error}; 'phyff train-neural' makes one from the records of the library."
+                f"Neural term {path}: {error}; 'phyff train-neural' makes one from the library's records."
             ) from error
 
     @classmethod
