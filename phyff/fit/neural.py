@@ -133,7 +133,7 @@ class Schedule:
         seed: of weights and the order of the data.
     """
 
-    epochs: int = 80
+    epochs: int = 160
     batch: int = 64
     rate: float = 4e-3
     decay: float = 1e-2
