@@ -149,21 +149,21 @@ class Settings:
         return next(stage for stage in self.stages if stage.name == name)
 
     @property
-    def last_that_count(self) -> tuple[str, ...]:
-        """The stages that a run can be lengthened by: of transport, or, where there is none, the density."""
+    def can_grow(self) -> tuple[str, ...]:
+        """Names of the stages that may become longer in a run that is there: transport, or, where there is
+        none, the density; nothing but results depends on them."""
         return tuple(s.name for s in self.stages if s.trajectory is not None) or ("density",)
 
     def longer(self, times: float) -> "Settings":
-        """The same settings with the stages `last_that_count` so many times as long, to a picosecond."""
+        """The same settings with the stages `can_grow` so many times as long."""
         if times < 1.0:
             raise InputError(f"longer: {times:g} would shorten the run; give a number from 1 up.")
-        stages = (
-            replace(s, ps=s.ps if times == 1.0 else float(round(s.ps * times)))
-            if s.name in self.last_that_count
-            else s
-            for s in self.stages
+        return replace(
+            self,
+            stages=tuple(
+                replace(s, ps=round(s.ps * times, 3)) if s.name in self.can_grow else s for s in self.stages
+            ),
         )
-        return replace(self, stages=tuple(stages))
 
 
 def _stages(

@@ -264,14 +264,12 @@ def _lengthened(state: RunState, settings: Settings, run_dir: Path) -> list[str]
     names = [stage.name for stage in settings.stages]
     if names != [stage["name"] for stage in state.settings.get("stages", [])]:
         return []
-    reached = (
-        len(names) if state.stage == "finished" else 0 if state.stage == "pack" else names.index(state.stage)
-    )
+    reached = ["pack", *names, "finished"].index(state.stage) - 1
     said, back = [], reached
     for number, (old, row, new) in enumerate(
         zip(state.settings["stages"], stage_table(settings), settings.stages, strict=True)
     ):
-        if new.name not in settings.last_that_count or new.ps == old["ps"]:
+        if new.name not in settings.can_grow or new.ps == old["ps"]:
             continue
         if new.ps < old["ps"]:
             raise SimulationError(
@@ -280,7 +278,7 @@ def _lengthened(state: RunState, settings: Settings, run_dir: Path) -> list[str]
             )
         said.append(f"{new.name} {old['ps']:g} -> {new.ps:g} ps")
         old["ps"] = new.ps
-        state.stages[number] |= row
+        state.stages[number] = row | {"wall_s": state.stages[number].get("wall_s", 0.0)}
         back = min(back, number)
     if back < reached:
         state.stage, state.step, state.status = names[back], 0, "running"

@@ -219,19 +219,19 @@ def test_a_finished_run_goes_on_where_more_of_it_is_asked_for(finished, tmp_path
     run_dir = tmp_path / "run"
     shutil.copytree(finished, run_dir)
     longer = tiny().longer(3.0)
-    assert {s.name: s.ps for s in longer.stages} == {s.name: s.ps for s in tiny().stages} | {"transport": 1.0}
+    assert {s.name: s.ps for s in longer.stages} == {s.name: s.ps for s in tiny().stages} | {"transport": 1.2}
     assert position(longer, run_dir).stage == "transport"
     state = simulate(StandIn(), COUNTS, DENSITY, longer, run_dir, platform="CPU")
     assert state.status == position(longer, run_dir).stage == "finished"
-    assert RunState.load(run_dir).stages[-1]["steps"] == 1000
+    assert RunState.load(run_dir).stages[-1]["steps"] == 1200
     for name in ("npt.csv", "settle.csv"):
         assert (run_dir / name).read_bytes() == (finished / name).read_bytes()
     before, after = (np.loadtxt(d / "nvt.csv", delimiter=",", skiprows=1) for d in (finished, run_dir))
     np.testing.assert_array_equal(after[: len(before)], before)
-    np.testing.assert_allclose(after[:, 0], 0.02 * np.arange(1, 51), atol=1e-9)
-    assert len(MDAnalysis.coordinates.DCD.DCDReader(str(run_dir / "nvt.dcd"))) == 100
-    assert state.nvt["replicas"][0]["frames"] == 100
-    with pytest.raises(SimulationError, match=r"longer run \(transport 1 ps, not 0.4\).*--longer"):
+    np.testing.assert_allclose(after[:, 0], 0.02 * np.arange(1, 61), atol=1e-9)
+    assert len(MDAnalysis.coordinates.DCD.DCDReader(str(run_dir / "nvt.dcd"))) == 120
+    assert state.nvt["replicas"][0]["frames"] == 120
+    with pytest.raises(SimulationError, match=r"longer run \(transport 1.2 ps, not 0.4\).*--longer"):
         simulate(StandIn(), COUNTS, DENSITY, tiny(), run_dir, platform="CPU")
 
 
@@ -316,6 +316,14 @@ def test_replicas_write_their_own_files_from_the_settled_state(tmp_path):
     assert [r["trajectory"] for r in state.nvt["replicas"]] == ["nvt.dcd", "nvt-2.dcd"]
     sizes = {(tmp_path / name).stat().st_size for name in ("nvt.dcd", "nvt-2.dcd")}
     assert len(sizes) == 1
+    shuffled = state.stages[-2]
+    longer = replace(settings, stages=short + extra).longer(2.0)
+    assert longer.can_grow == ("transport", "transport-2")
+    state = simulate(StandIn(), COUNTS, DENSITY, longer, tmp_path, platform="CPU")
+    assert state.stages[-2] == shuffled and shuffled["ms_per_step"] > 0.0, "what lies between stays as it was"
+    assert [r["frames"] for r in state.nvt["replicas"]] == [20, 20]
+    for name in ("nvt.dcd", "nvt-2.dcd"):
+        assert len(MDAnalysis.coordinates.DCD.DCDReader(str(tmp_path / name))) == 20
 
 
 def test_a_run_outside_the_main_thread_works_without_signal_handlers(tmp_path):
