@@ -21,6 +21,9 @@ OCCUPATION_CUTOFF = 1e-9
 """Eigenvalues of a density matrix below this (of at most two) are treated as empty."""
 NEGLIGIBLE = 1e-12
 """Tabulated numbers below this are zero: their products would be denormal, which is 50 times slower."""
+TABLE_PRECISION = np.float32
+"""Of basis functions on the grid. It leaves 0.004 to 0.014 kJ/mol, by starting guess and number of threads,
+on a three-body energy of Li+ and two argon atoms, the sum of seven; double takes twice the memory."""
 GRID_BLOCK = 1024
 """Grid points handled at a time, so that a block of orbitals stays in the cache."""
 
@@ -136,8 +139,8 @@ def occupied_factor(dm: np.ndarray) -> np.ndarray:
 
 
 def tabulated_orbitals(mol: gto.Mole, points: np.ndarray) -> np.ndarray:
-    """(4, npoints, nao) basis functions and their derivatives at `points`, single precision."""
-    table = np.empty((4, len(points), mol.nao), dtype=np.float32)
+    """(4, npoints, nao) basis functions and their derivatives at `points`, in TABLE_PRECISION."""
+    table = np.empty((4, len(points), mol.nao), dtype=TABLE_PRECISION)
     for start in range(0, len(points), 8 * GRID_BLOCK):
         block = slice(start, start + 8 * GRID_BLOCK)
         table[:, block] = dft.numint.eval_ao(mol, points[block], deriv=1)
