@@ -24,8 +24,9 @@ from phyff.qm.level import LevelOfTheory
 from phyff.species.parameters import SpeciesParameters
 
 DENSITY_STATE = "state-density.xml"
-FRAME_SPACING_PS = 3.0
-"""Between frames that clusters are cut from: molecules have turned by then, if not parted."""
+FRAME_SPACING_PS = 1.5
+"""Between frames that clusters are cut from: molecules have vibrated and moved against each other by then, if
+not turned or parted."""
 
 
 def cluster_jobs(

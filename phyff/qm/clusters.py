@@ -28,6 +28,11 @@ from phyff.units import BOHR_NM, HARTREE_KJ
 
 KIND = "cluster"
 SIZES = (2, 3, 4, 5, 6)
+TOUCHING_NM = 0.32
+"""Shortest contact of molecules that touch: the first shell, whose far members the term has to know as well
+as the nearest."""
+DRAWS = 3
+"""Times that a molecule may be the centre at one moment, each time with neighbours drawn anew."""
 SCALES = (1.0, 0.95, 1.08)
 """A cluster as it stands in the liquid, compressed, and stretched."""
 FORCE_CONVERGENCE = (1e-6, 5e-4)
@@ -92,9 +97,9 @@ def cut_clusters(
     around: Sequence[str] = (),
     most_atoms: int | None = None,
 ) -> list[CutCluster]:
-    """Up to `number` distinct clusters: a molecule with those in shortest contact with it, at one of the
-    moments of a box. Species, of those named in `around` or all, take turns as the centre; label, sizes,
-    most_atoms: see cut_around."""
+    """Up to `number` distinct clusters: a molecule with some of those that touch it, drawn at random, at one
+    of the moments of a box. Species, of those named in `around` or all, take turns as the centre; label,
+    sizes, most_atoms: see cut_around."""
     rng = np.random.default_rng(seed)
     names = [s.name for s in frames[0].species]
     queues = []
@@ -102,7 +107,8 @@ def cut_clusters(
         places = [(frame, k) for frame in frames for k, n in enumerate(names) if n == name]
         queues.append([places[p] for p in rng.permutation(len(places))])
     turns = [queue[turn] for turn in range(max(map(len, queues))) for queue in queues if turn < len(queue)]
-    return cut_around(turns, number, label, sizes, by_molecule=True, most_atoms=most_atoms)
+    turns *= DRAWS
+    return cut_around(turns, number, label, sizes, by_molecule=True, most_atoms=most_atoms, drawn_by=rng)
 
 
 def cut_around(
@@ -112,17 +118,24 @@ def cut_around(
     sizes: Sequence[int] = SIZES,
     by_molecule: bool = False,
     most_atoms: int | None = None,
+    drawn_by: np.random.Generator | None = None,
 ) -> list[CutCluster]:
     """Up to `number` distinct clusters around molecules of frames, in that order: each with those in shortest
-    contact with it. Sizes take turns; clusters of more than `most_atoms` are left out. The source is LABEL#k
-    of the kth; `by_molecule` k is the number of the molecule in its box, so that what is cut around it at
-    other moments stays on its side of a split."""
+    contact with it, or, with `drawn_by`, with some of those that touch it. Sizes take turns; clusters of more
+    than `most_atoms` are left out. The source is LABEL#k of the kth; `by_molecule` k is the number of the
+    molecule in its box, so that what is cut around it at other moments stays on its side of a split."""
     seen: set[tuple[int, frozenset[int]]] = set()
     found: list[CutCluster] = []
     for (frame, centre), size in zip(centres, cycle(sizes), strict=False):
         if len(found) == number:
             break
-        neighbours = frame.nearest(centre)[: size - 1]
+        neighbours = frame.nearest(centre)
+        if drawn_by is not None:
+            touching = sum(gap < TOUCHING_NM for gap, _, _ in neighbours)
+            pool = neighbours[: max(size - 1, touching)]
+            drawn = drawn_by.permutation(len(pool))[: size - 1]
+            neighbours = [pool[k] for k in sorted(drawn)]
+        neighbours = neighbours[: size - 1]
         members = (id(frame), frozenset([centre, *(k for _, k, _ in neighbours)]))
         species = (frame.species[centre], *(frame.species[k] for _, k, _ in neighbours))
         small = most_atoms is None or sum(s.n_atoms for s in species) <= most_atoms

@@ -1,5 +1,6 @@
 """Clusters of a liquid are whole and distinct; labels agree with dimers and finite differences."""
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from library_species import random_pose
 from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
 
 from phyff.qm.clusters import Frame, cluster_job, cluster_job_of, cut_clusters
 from phyff.qm.dimers import decomposition_key
@@ -92,6 +94,19 @@ def test_clusters_around_one_species_come_from_every_frame_and_keep_its_source(f
     assert {c.source for c in clusters} == {"box#26"}
     assert all(c.species[0].name == "Li+" for c in clusters)
     assert np.abs(clusters[0].xyz[0] - clusters[1].xyz[0]).max() > 0.1
+
+
+def test_any_molecule_that_touches_may_be_drawn_and_no_farther_one() -> None:
+    away = (EC.xyz[0] - EC.xyz.mean(0)) / np.linalg.norm(EC.xyz[0] - EC.xyz.mean(0))
+    turns = [Rotation.from_rotvec([0.0, 0.0, 0.5 * np.pi * k]).as_matrix() for k in range(4)]
+    gaps = (0.20, 0.24, 0.28, 0.45)
+    molecules = [(EC.xyz - EC.xyz[0] - gap * away) @ turn.T for gap, turn in zip(gaps, turns, strict=True)]
+    frame = Frame((LITHIUM, EC, EC, EC, EC), (np.zeros((1, 3)), *molecules), 5.0 * np.eye(3))
+    moments = [replace(frame, xyz=tuple(xyz + 0.01 * n for xyz in frame.xyz)) for n in range(40)]
+    pairs = cut_clusters(moments, 40, "box", seed=1, sizes=(2,), around=["Li+"])
+    assert {round(float(cdist(*pair.xyz).min()), 4) for pair in pairs} == set(gaps[:3])
+    four = cut_clusters(moments, 1, "box", seed=1, sizes=(5,), around=["Li+"])
+    assert len(four[0].species) == 5
 
 
 def test_a_scaled_cluster_keeps_its_molecules_rigid_and_its_source(frame: Frame) -> None:
