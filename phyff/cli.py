@@ -314,13 +314,17 @@ def speed(
 @reports_errors
 def train(
     fit_only: Annotated[
-        bool, typer.Option("--fit-only", help="Fit the dimer records there are; compute no new ones.")
+        bool,
+        typer.Option(
+            "--fit-only", help="Fit the records there are of dimers and beside cations; compute none."
+        ),
     ] = False,
     extend: Annotated[
         bool,
         typer.Option(
             "--extend",
-            help="Keep what the short-range model has of molecules, so that densities stay; fit what is new.",
+            help="Keep what the short-range model has of molecules, so that densities of pure liquids stay; "
+            "fit what is new, and what bare cations feel.",
         ),
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes of the quantum chemistry.")] = 2,

@@ -3,6 +3,11 @@
 Ridge regression of what its charges leave of those potentials, above all where they are lowest and cations
 sit: with all points alike the electrostatics of Li+ in the grip of dimethoxyethane, in a small part of the
 surface, was a third worse. Flows between atoms of the same symmetry classes share their coefficients.
+
+Shapes that molecules have beside cations, with their potential at the cation itself, weigh most where there
+are any. So close the electrons of the molecule no longer screen its nuclei in full; what its MBIS shells say
+of that is taken off, for the penetration of the short range holds it. Where such shapes are known, charge
+may also flow in a molecule at rest: only cations feel it, and what they feel need not be what suits others.
 """
 
 from __future__ import annotations
@@ -16,7 +21,7 @@ import torch
 from phyff.fit.electrostatics import STRAIGHT_COSINE, cation_weights, traceless
 from phyff.model.charge_flow import FlowTensors, bonded_triples
 from phyff.model.cluster import site_positions
-from phyff.qm.monomer import MonomerDensity
+from phyff.qm.monomer import ContactPotential, MonomerDensity
 from phyff.species.molecule import Molecule
 from phyff.species.parameters import ChargeFlow, DrudeCharges
 from phyff.units import BOHR_NM, COULOMB, HARTREE_KJ
@@ -24,6 +29,9 @@ from phyff.units import BOHR_NM, COULOMB, HARTREE_KJ
 RIDGE = 1.0
 """(kJ/mol/e)^2 of the mean squared error of the potential that a flow of 1 e/A, or 1 e/rad, has to save: most
 shapes left out were best predicted at 0.3 to 3."""
+AT_CATIONS = 0.5
+"""Share of the error of a shape beside cations that is the error at these; the shells around it have the
+rest."""
 PER_ANGSTROM = 10.0
 
 Classes = tuple[int, int, int]
@@ -44,22 +52,41 @@ def fit_charge_flow(
     weights: Sequence[float],
     shapes: Sequence[MonomerDensity],
     charges: DrudeCharges,
+    contacts: Sequence[ContactPotential] = (),
 ) -> ChargeFlowFit:
     """Fit all bonded triples of a molecule; none without shapes. weights: of the minima in the mean lengths
-    and angles at which nothing has flowed."""
-    unknowns = _Unknowns.of(molecule, minima, weights)
+    and angles at which, without contacts, nothing has flowed."""
+    unknowns = _Unknowns.of(molecule, minima, weights, at_rest=bool(contacts))
     if not shapes or not unknowns.keys:
         return ChargeFlowFit((), {})
-    equations = [_Equations.of(unknowns, density, charges) for density in (*minima, *shapes)]
+    equations = [_Equations.of_density(unknowns, density, charges) for density in (*minima, *shapes)]
+    equations += [_Equations.of_contact(unknowns, contact, charges, minima[0]) for contact in contacts]
     values = _solve(equations)
-    own = equations[len(minima) :]
-    unseen = [_solve([other for other in equations if other is not left_out]) for left_out in own]
+
+    def errors(own: Sequence[_Equations]) -> tuple[float, float, float]:
+        """Without flow, with it, and with a flow that has not seen the shape."""
+        unseen = [_solve([other for other in equations if other is not left_out]) for left_out in own]
+        return (
+            _rms([shape.error() for shape in own]),
+            _rms([shape.error(values) for shape in own]),
+            _rms([shape.error(value) for shape, value in zip(own, unseen, strict=True)]),
+        )
+
+    still, flowing, left_out = errors(equations[len(minima) : len(minima) + len(shapes)])
     quality = {
         "shapes": len(shapes),
-        "esp_rms_shapes_kJ_mol_e": _rms([shape.error() for shape in own]),
-        "esp_rms_shapes_flow_kJ_mol_e": _rms([shape.error(values) for shape in own]),
-        "esp_rms_shapes_flow_left_out_kJ_mol_e": _rms([s.error(v) for s, v in zip(own, unseen, strict=True)]),
+        "esp_rms_shapes_kJ_mol_e": still,
+        "esp_rms_shapes_flow_kJ_mol_e": flowing,
+        "esp_rms_shapes_flow_left_out_kJ_mol_e": left_out,
     }
+    if contacts:
+        still, flowing, left_out = errors(equations[len(minima) + len(shapes) :])
+        quality |= {
+            "contacts": len(contacts),
+            "esp_rms_contacts_kJ_mol_e": still,
+            "esp_rms_contacts_flow_kJ_mol_e": flowing,
+            "esp_rms_contacts_flow_left_out_kJ_mol_e": left_out,
+        }
     return ChargeFlowFit(unknowns.flows(values), quality)
 
 
@@ -82,17 +109,25 @@ def without_flow(molecule: Molecule, density: MonomerDensity, flows: Sequence[Ch
 
 @dataclass(frozen=True)
 class _Unknowns:
-    """Three coefficients (bond, next bond, angle; e/A and e/rad) for each kind of triple; `rest` (kinds, 3)
-    what lengths and angles are at rest, `straight` (kinds,) whether an angle may become straight."""
+    """Three coefficients (bond, next bond, angle; e/A and e/rad) for each kind of triple, and with `at_rest`
+    a fourth (e); `rest` (kinds, 3) what lengths and angles are at rest, `straight` (kinds,) whether an angle
+    may become straight."""
 
     triples: np.ndarray
     kinds: np.ndarray
     keys: list[Classes]
     rest: np.ndarray
     straight: np.ndarray
+    at_rest: bool
 
     @classmethod
-    def of(cls, molecule: Molecule, minima: Sequence[MonomerDensity], weights: Sequence[float]) -> _Unknowns:
+    def of(
+        cls,
+        molecule: Molecule,
+        minima: Sequence[MonomerDensity],
+        weights: Sequence[float],
+        at_rest: bool = False,
+    ) -> _Unknowns:
         triples = np.array(bonded_triples(molecule), dtype=int).reshape(-1, 3)
         names = [tuple(molecule.symmetry_classes[atom] for atom in triple) for triple in triples]
         keys = sorted(set(names))
@@ -102,30 +137,35 @@ class _Unknowns:
         rest = members @ found / members.sum(1, keepdims=True)
         # of any member: octahedral ions have straight and right angles between like atoms
         straight = members @ (np.cos(found[:, 2]) < STRAIGHT_COSINE) > 0
-        return cls(triples, kinds, keys, rest, straight)
+        return cls(triples, kinds, keys, rest, straight, at_rest)
 
-    def design(self, density: MonomerDensity) -> np.ndarray:
-        """(G, 3 kinds) potential, kJ/mol/e, for unit coefficients."""
-        away = np.linalg.norm(density.esp_points[:, None] - density.xyz[None], axis=2) * BOHR_NM
+    def design(self, xyz: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """(G, coefficients) potential, kJ/mol/e, for unit coefficients, at points (G, 3) around atoms (n, 3),
+        bohr."""
+        away = np.linalg.norm(points[:, None] - xyz[None], axis=2) * BOHR_NM
         moved = COULOMB * (1 / away[:, self.triples[:, 0]] - 1 / away[:, self.triples[:, 1]])
-        change = _coordinates(self.triples, density.xyz) - self.rest[self.kinds]
+        change = _coordinates(self.triples, xyz) - self.rest[self.kinds]
         change[self.straight[self.kinds], 2] = 0.0
-        columns = np.zeros((len(self.keys), 3, len(away)))
+        if self.at_rest:
+            change = np.column_stack([change, np.ones(len(change))])
+        columns = np.zeros((len(self.keys), change.shape[1], len(away)))
         np.add.at(columns, self.kinds, np.einsum("gt,tc->tcg", moved, change))
         return columns.reshape(-1, len(away)).T
 
     def flows(self, values: np.ndarray) -> tuple[ChargeFlow, ...]:
         """As parameters; bends that may become straight are zero."""
-        rows = np.where(np.arange(3) == 2, ~self.straight[:, None], True) * values.reshape(-1, 3)
+        rows = values.reshape(len(self.keys), -1)
+        constant = rows[:, 3] if self.at_rest else np.zeros(len(rows))
+        rows = np.where(np.arange(3) == 2, ~self.straight[:, None], True) * rows[:, :3]
         return tuple(
             ChargeFlow(
                 classes=key,
                 bond=float(PER_ANGSTROM * row[0]),
                 next_bond=float(PER_ANGSTROM * row[1]),
                 bend=float(row[2]),
-                at_rest=float(row @ rest),
+                at_rest=float(row @ rest - moved),
             )
-            for key, row, rest in zip(self.keys, rows, self.rest, strict=True)
+            for key, row, rest, moved in zip(self.keys, rows, self.rest, constant, strict=True)
         )
 
 
@@ -148,10 +188,29 @@ class _Equations:
     constant: float
 
     @classmethod
-    def of(cls, unknowns: _Unknowns, density: MonomerDensity, charges: DrudeCharges) -> _Equations:
-        design, left, weights = unknowns.design(density), _left(density, charges), cation_weights(density)
+    def of(cls, design: np.ndarray, left: np.ndarray, weights: np.ndarray) -> _Equations:
         weighed = weights[:, None] * design
         return cls(weighed.T @ design, weighed.T @ left, float(weights @ left**2))
+
+    @classmethod
+    def of_density(cls, unknowns: _Unknowns, density: MonomerDensity, charges: DrudeCharges) -> _Equations:
+        left = _left(density.xyz, density.esp_points, density.esp_values, charges)
+        weights = cation_weights(HARTREE_KJ * density.esp_values)
+        return cls.of(unknowns.design(density.xyz, density.esp_points), left, weights)
+
+    @classmethod
+    def of_contact(
+        cls, unknowns: _Unknowns, contact: ContactPotential, charges: DrudeCharges, density: MonomerDensity
+    ) -> _Equations:
+        """density: of any shape, for the shells of its atoms."""
+        points = np.concatenate([contact.cations, contact.points.reshape(-1, 3)])
+        values = np.concatenate([contact.at_cations, contact.values.ravel()])
+        values = values - penetration_potential(density, contact.xyz, points)
+        shells = [cation_weights(HARTREE_KJ * own) / len(contact.values) for own in contact.values]
+        at_cations = np.full(len(contact.cations), AT_CATIONS / len(contact.cations))
+        weights = np.concatenate([at_cations, *((1 - AT_CATIONS) * own for own in shells)])
+        left = _left(contact.xyz, points, values, charges)
+        return cls.of(unknowns.design(contact.xyz, points), left, weights)
 
     def error(self, values: np.ndarray | None = None) -> float:
         """Of some coefficients, or of none."""
@@ -160,12 +219,24 @@ class _Equations:
         return float(values @ self.matrix @ values - 2 * values @ self.vector) + self.constant
 
 
-def _left(density: MonomerDensity, charges: DrudeCharges) -> np.ndarray:
-    """(G,) kJ/mol/e, what the charges leave of the potential."""
-    sites = site_positions(charges.sites, torch.tensor(density.xyz * BOHR_NM)).numpy() / BOHR_NM
-    away = np.linalg.norm(density.esp_points[:, None] - np.vstack([density.xyz, sites])[None], axis=2)
+def penetration_potential(density: MonomerDensity, xyz: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(G,) hartree/e at points (G, 3) bohr, what the MBIS shells of a density, on atoms at xyz (n, 3), lack
+    of screening their nuclei there: of N electrons ~ exp(-r/s), N/r (1 + r/2s) exp(-r/s)."""
+    away = np.linalg.norm(points[:, None] - xyz[None], axis=2)
+    lacking = np.zeros(len(points))
+    for r, populations, widths in zip(away.T, density.shell_populations, density.shell_widths, strict=True):
+        for electrons, width in zip(populations, widths, strict=True):
+            lacking += electrons / r * (1 + r / (2 * width)) * np.exp(-r / width)
+    return lacking
+
+
+def _left(xyz: np.ndarray, points: np.ndarray, potential: np.ndarray, charges: DrudeCharges) -> np.ndarray:
+    """(G,) kJ/mol/e, what the charges leave of a potential, hartree/e, at points (G, 3), bohr."""
+    sites = site_positions(charges.sites, torch.tensor(xyz * BOHR_NM)).numpy() / BOHR_NM
+    away = np.linalg.norm(points[:, None] - np.vstack([xyz, sites])[None], axis=2)
     values = np.array([*charges.atoms, *(site.charge for site in charges.sites)])
-    return HARTREE_KJ * (density.esp_values - (values / away).sum(1))
+    left: np.ndarray = HARTREE_KJ * (potential - (values / away).sum(1))
+    return left
 
 
 def _solve(equations: Sequence[_Equations]) -> np.ndarray:

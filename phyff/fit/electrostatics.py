@@ -104,9 +104,8 @@ def fit_electrostatics(
     return ElectrostaticFit(final.parameters, charges, quality)
 
 
-def cation_weights(density: MonomerDensity) -> np.ndarray:
-    """(G,) weights of the points of a potential, which sum to one, most of it where cations sit."""
-    potential = HARTREE_KJ * density.esp_values
+def cation_weights(potential: np.ndarray) -> np.ndarray:
+    """(G,) weights of points with a potential (G,), kJ/mol/e, which sum to one, most where cations sit."""
     weights = np.exp((potential.min() - potential) / DEPTH)
     normalised: np.ndarray = weights / weights.sum()
     return normalised
@@ -402,7 +401,9 @@ def _at_contact(
 def _felt_at_contact(density: MonomerDensity) -> np.ndarray:
     """(G,) weights of points at contact, which sum to one."""
     alike = np.full(len(density.esp_points), 1.0 / len(density.esp_points))
-    weights: np.ndarray = (1.0 - CATION_SHARE) * alike + CATION_SHARE * cation_weights(density)
+    weights: np.ndarray = (1.0 - CATION_SHARE) * alike + CATION_SHARE * cation_weights(
+        HARTREE_KJ * density.esp_values
+    )
     return weights
 
 

@@ -20,7 +20,7 @@ from phyff.model.intramolecular import intramolecular_energy
 from phyff.model.parameters import ShortRange, species_tensors
 from phyff.model.valence import ValenceTerms
 from phyff.qm.level import LevelOfTheory
-from phyff.qm.monomer import MonomerData, monomer_records
+from phyff.qm.monomer import ContactPotential, MonomerData, monomer_records
 from phyff.qm.store import RecordStore
 from phyff.species.molecule import Molecule
 from phyff.species.parameters import ConformerParameters, SpeciesParameters
@@ -63,10 +63,13 @@ def fit_species(name: str, data: MonomerData, short_range: ShortRange | None) ->
     return with_valence(species, data, short_range) if data.molecule.n_atoms > 1 else species
 
 
-def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
-    """Electrostatics, polarizability, dispersion and Slater widths; valence terms are still empty."""
+def fit_nonbonded(
+    name: str, data: MonomerData, contacts: Sequence[ContactPotential] = ()
+) -> SpeciesParameters:
+    """Electrostatics, polarizability, dispersion and Slater widths; valence terms are still empty. contacts:
+    potentials in shapes beside cations, which charge flow alone knows of."""
     molecule = data.molecule
-    electrostatics, flow = _charges_and_flow(data)
+    electrostatics, flow = _charges_and_flow(data, contacts)
     response = fit_response(data)
     return SpeciesParameters(
         name=name,
@@ -102,8 +105,11 @@ def fit_nonbonded(name: str, data: MonomerData) -> SpeciesParameters:
     )
 
 
-def _charges_and_flow(data: MonomerData) -> tuple[ElectrostaticFit, ChargeFlowFit]:
-    """Charges, and their flow, which each are fitted to what the other leaves of the potentials."""
+def _charges_and_flow(
+    data: MonomerData, contacts: Sequence[ContactPotential]
+) -> tuple[ElectrostaticFit, ChargeFlowFit]:
+    """Charges, and their flow, which each are fitted to what the other leaves of the potentials; what only
+    cations are to feel, the flow of the last round learns from contacts."""
     molecule, shapes = data.molecule, data.shapes
     weights = boltzmann_weights(data.energies, CHARGE_TEMPERATURE)
     charges = fit_electrostatics(molecule, data.densities, weights)
@@ -112,6 +118,8 @@ def _charges_and_flow(data: MonomerData) -> tuple[ElectrostaticFit, ChargeFlowFi
         left = [without_flow(molecule, shape, flow.flows) for shape in shapes]
         charges = fit_electrostatics(molecule, data.densities, weights, left, SHAPE_SHARE)
         flow = fit_charge_flow(molecule, data.densities, weights, shapes, charges.drude_charges)
+    if contacts:
+        flow = fit_charge_flow(molecule, data.densities, weights, shapes, charges.drude_charges, contacts)
     return charges, flow
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from phyff.errors import FitError
+from phyff.fit.contact_shapes import LIQUID_DIMER, contact_potentials, liquid_scan
 from phyff.fit.dispersion import fit_dispersion_widths
 from phyff.fit.multipole import cation_sizes, contact_shares
 from phyff.fit.short_range import (
@@ -58,8 +59,6 @@ SOLVENTS = (
 )
 LIBRARY = (*CORE, *ANIONS, *CATIONS, *SOLVENTS)
 """Species whose files come with the package."""
-LIQUID_DIMER = "liquid_dimer"
-"""Kind of the records of neighbours cut from liquids (benchmarks/liquid_dimers.py makes them)."""
 SCAN_ORDER = ((0, 2), (7, 8), (4,), (1,), (5,), (3,), (6,))
 """Scans run in these rounds over all pairs, so that an interrupted run leaves an even set."""
 CATION_DAMPING_ALPHAS = (2.8e-5, 4e-4, 1.2e-3, 1.7e-3, 2.3e-3, 3e-3, 4e-3)
@@ -85,7 +84,8 @@ def make_library(
     kept in folder/records; what is there is not computed again.
 
     fit_only: fit the dimer records there are, compute none. extend: keep the classes of molecules that
-    short_range.json has, and the files of species that nothing else changes; fit what is new.
+    short_range.json has, and all but the flow of charge of species that nothing else changes; fit what is new
+    and what bare cations feel.
     Raises:
         JobError, FitError: a calculation or a fit failed.
         InputError: there is no short_range.json to extend.
@@ -96,7 +96,10 @@ def make_library(
     for name, smiles in map(find, LIBRARY):
         say(f"{name}: monomer quantum chemistry, records in {store.root}")
         data[name] = monomer_records(Molecule.from_smiles(smiles), level, store, workers)
-    species = {name: fit_nonbonded(name, own) for name, own in data.items()}
+    beside = contact_potentials(
+        {name: own.molecule for name, own in data.items()}, level, store, workers, compute=not fit_only
+    )
+    species = {name: fit_nonbonded(name, own, beside.get(name, ())) for name, own in data.items()}
     if not fit_only:
         run_dimers([(species[a], species[b]) for a, b in training_pairs()], level, store, workers)
     points = load_dimers(store.root, species)
@@ -106,12 +109,15 @@ def make_library(
     held = {name: own for name, own in species.items() if any(name in p.names for p in points)}
     model = train(points, held, level, say, earlier)
     for name, own in data.items():
-        if earlier and (folder / f"{name}.json").is_file() and _alike(species[name], earlier, model):
-            say(f"{name}: keeps its file")
-            continue
-        fitted = with_valence(species[name], own, model) if own.molecule.n_atoms > 1 else species[name]
-        fitted.save(folder / f"{name}.json")
-        say(f"{name}: written to {folder / f'{name}.json'}")
+        path = folder / f"{name}.json"
+        if earlier and path.is_file() and _alike(species[name], earlier, model):
+            fitted, change = _with_flow_of(SpeciesParameters.load(path), species[name]), "keeps"
+        elif own.molecule.n_atoms > 1:
+            fitted, change = with_valence(species[name], own, model), "fitted"
+        else:
+            fitted, change = species[name], "has no"
+        fitted.save(path)
+        say(f"{name}: {change} valence terms, written to {path}")
     (folder / SHORT_RANGE_FILE).write_text(model.model_dump_json(indent=1) + "\n")
     say(f"short range: written to {folder / SHORT_RANGE_FILE}")
 
@@ -158,6 +164,17 @@ def with_tested_flow(
     }
     return (known if errors[1] < errors[0] else still)[species.name].model_copy(
         update={"quality": {**species.quality, "charge_flow": quality}}
+    )
+
+
+def _with_flow_of(earlier: SpeciesParameters, species: SpeciesParameters) -> SpeciesParameters:
+    """An earlier species with the flow of charge of a new one, which cations alone feel."""
+    quality = {part: figures for part, figures in earlier.quality.items() if part != "charge_flow"}
+    if "charge_flow" in species.quality:
+        quality["charge_flow"] = species.quality["charge_flow"]
+    provenance = {**earlier.provenance, "charge_flow_date": species.provenance["date"]}
+    return earlier.model_copy(
+        update={"charge_flow": species.charge_flow, "quality": quality, "provenance": provenance}
     )
 
 
@@ -235,7 +252,7 @@ def load_points(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[
             components = {
                 k: record[k] for k in ("electrostatics", "exchange", "induction", "dispersion", "total")
             }
-            scan = f"#{spec['scan']}" if "scan" in spec else f"{IN_LIQUIDS}#{int(path.stem[:6], 16)}"
+            scan = f"#{spec['scan']}" if "scan" in spec else liquid_scan(path)
             points.append(DimerPoint(pair, (xyz[0], xyz[1]), components, "+".join(pair) + scan))
     return points
 

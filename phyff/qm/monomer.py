@@ -67,6 +67,8 @@ CLASH_RADII = 0.55
 left out.
 """
 ESP_POINTS_PER_SHELL = 130
+CONTACT_SCALES, CONTACT_POINTS_PER_SHELL = (1.2, 1.35, 1.6), 60
+"""Van der Waals scales of the shells around a molecule that a cation touches; Li+ sits at 1.2 to 1.4."""
 RESPONSE_POINTS_PER_SHELL = 60
 FREQUENCY_POINTS = 60
 """Leading response points whose point-to-point matrix is kept at every imaginary frequency (all of them at
@@ -132,6 +134,22 @@ class MonomerDensity:
     """(G,) van der Waals scale of the shell each point lies on."""
     esp_values: np.ndarray
     """(G,) hartree/e."""
+
+
+@dataclass(frozen=True)
+class ContactPotential:
+    """Potential of a molecule in the shape it has beside bare cations; atomic units."""
+
+    xyz: np.ndarray
+    """(N, 3)."""
+    cations: np.ndarray
+    """(C, 3) where they sit."""
+    at_cations: np.ndarray
+    """(C,) hartree/e."""
+    points: np.ndarray
+    """(S, G, 3) on the shells of CONTACT_SCALES."""
+    values: np.ndarray
+    """(S, G) hartree/e."""
 
 
 @dataclass(frozen=True)
@@ -226,6 +244,29 @@ def monomer_records(
         shapes=densities[len(geometries) :],
         polarizability=tensor,
         response=response_from_record(records[-1], tensor),
+    )
+
+
+def contact_potential_job_of(
+    molecule: Molecule, xyz: np.ndarray, cations: np.ndarray, level: LevelOfTheory
+) -> Job:
+    """The job of a ContactPotential: xyz (N, 3) and cations (C, 3), bohr; the origin moves to the molecule's
+    centre."""
+    centre = xyz.mean(axis=0)
+    spec = _spec(molecule, xyz - centre, level.density_key())
+    spec["cations_bohr"] = rounded_geometry(cations - centre)
+    return Job("contact_potential", spec, contact_potential_job, f"{molecule.smiles} beside a cation")
+
+
+def contact_potential_from_record(spec: dict[str, Any], record: dict[str, Any]) -> ContactPotential:
+    """Arrays of a stored potential."""
+    shells = len(CONTACT_SCALES)
+    return ContactPotential(
+        xyz=np.array(spec["xyz_bohr"]),
+        cations=np.array(spec["cations_bohr"]),
+        at_cations=np.array(record["at_cations_hartree"]),
+        points=np.array(record["points_bohr"]).reshape(shells, -1, 3),
+        values=np.array(record["values_hartree"]).reshape(shells, -1),
     )
 
 
@@ -561,6 +602,23 @@ def density_job(spec: dict[str, Any]) -> dict[str, Any]:
             "scales": scales,
             "values_hartree": np.round(esp.electrostatic_potential(mol, dm, points), 7),
         },
+    }
+
+
+def contact_potential_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Electrostatic potential at `cations_bohr` and on close shells, one shell after the other."""
+    mf, xyz = _scf(spec), np.array(spec["xyz_bohr"])
+    shells = [
+        esp.surface_points(spec["elements"], xyz, scale, CONTACT_POINTS_PER_SHELL) for scale in CONTACT_SCALES
+    ]
+    points, cations = np.round(np.concatenate(shells), 3), np.array(spec["cations_bohr"])
+    values = esp.electrostatic_potential(
+        mf.mol, np.asarray(mf.make_rdm1()), np.concatenate([cations, points])
+    )
+    return {
+        "at_cations_hartree": np.round(values[: len(cations)], 6),
+        "points_bohr": points,
+        "values_hartree": np.round(values[len(cations) :], 6),
     }
 
 

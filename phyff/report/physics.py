@@ -164,6 +164,7 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
         "ESP error, rank 0 / 1 / 2 / multipoles / drude (%)",
         "sites",
         "moving, charges / flow / left out (kJ/mol/e)",
+        "beside cations, the same",
         "dipole, error of multipoles, of drude (D)",
         "polarizability (Å³), trace, eigenvalue error (%)",
         "response error (%)",
@@ -174,7 +175,10 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
         electric, response, flow = (
             s.quality.get(part, {}) for part in ("electrostatics", "response", "charge_flow")
         )
-        moving = [flow.get(f"esp_rms_shapes{k}_kJ_mol_e") for k in ("", "_flow", "_flow_left_out")]
+        moving, beside = (
+            [flow.get(f"esp_rms_{shapes}{k}_kJ_mol_e") for k in ("", "_flow", "_flow_left_out")]
+            for shapes in ("shapes", "contacts")
+        )
         ranks = [
             electric.get(f"esp_relative_rms_{k}") for k in ("rank0", "rank1", "rank2", "multipoles", "drude")
         ]
@@ -185,6 +189,7 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
                 " / ".join(_percent(value) for value in ranks),
                 _number(electric.get("sites"), "d"),
                 " / ".join(_number(value, ".1f") for value in moving),
+                " / ".join(_number(value, ".1f") for value in beside),
                 f"{_number(electric.get('dipole_qm_D'), '.2f')}, "
                 f"{_number(electric.get('dipole_error_D'), '.3f')}, "
                 f"{_number(electric.get('drude_dipole_error_D'), '.3f')}",

@@ -8,12 +8,18 @@ import torch
 from library_species import quantum_data
 
 from phyff.fit import charge_flow
-from phyff.fit.charge_flow import ChargeFlowFit, cation_weights, fit_charge_flow, without_flow
+from phyff.fit.charge_flow import (
+    ChargeFlowFit,
+    cation_weights,
+    fit_charge_flow,
+    penetration_potential,
+    without_flow,
+)
 from phyff.fit.electrostatics import fit_electrostatics
 from phyff.fit.species import fit_nonbonded
 from phyff.model.charge_flow import FlowTensors, bonded_triples
 from phyff.model.cluster import site_positions
-from phyff.qm.monomer import MonomerData, MonomerDensity
+from phyff.qm.monomer import ContactPotential, MonomerData, MonomerDensity
 from phyff.species.molecule import Molecule
 from phyff.species.parameters import ChargeFlow, DrudeCharges, SpeciesParameters
 from phyff.units import BOHR_NM, HARTREE_KJ
@@ -54,7 +60,9 @@ def _error(
 ) -> float:
     """Root mean square as cations see it, kJ/mol/e."""
     squares = [
-        cation_weights(d) @ (_potential(molecule, d, charges, flows) - d.esp_values) ** 2 for d in densities
+        cation_weights(HARTREE_KJ * d.esp_values)
+        @ (_potential(molecule, d, charges, flows) - d.esp_values) ** 2
+        for d in densities
     ]
     return HARTREE_KJ * float(np.sqrt(np.mean(squares)))
 
@@ -112,6 +120,54 @@ def test_nothing_has_flowed_at_rest(ec: MonomerData, species: SpeciesParameters)
     for kind in set(kinds):
         own = torch.tensor([other == kind for other in kinds])
         assert rest[own].sum().item() == pytest.approx(0.0, abs=1e-12)
+
+
+def _contacts(
+    ec: MonomerData, charges: DrudeCharges, flows: tuple[ChargeFlow, ...]
+) -> list[ContactPotential]:
+    """What charges, flows and shells of the atoms would give beside cations, in the shapes there are."""
+    found = []
+    for density in ec.shapes:
+        cations, shells = density.esp_points[:3], density.esp_points[3:].reshape(11, -1, 3)
+        moved = replace(density, esp_points=np.concatenate([cations, shells.reshape(-1, 3)]))
+        values = _potential(ec.molecule, moved, charges, flows)
+        values = values + penetration_potential(ec.densities[0], density.xyz, moved.esp_points)
+        found.append(
+            ContactPotential(density.xyz, cations, values[:3], shells, values[3:].reshape(shells.shape[:2]))
+        )
+    return found
+
+
+def test_beside_cations_charge_may_have_flowed_at_rest(
+    ec: MonomerData, species: SpeciesParameters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(charge_flow, "RIDGE", 1e-4)
+    charges = species.drude_charges
+    truth = tuple(
+        flow.model_copy(update={"at_rest": flow.at_rest - 0.02 * k})
+        for k, flow in enumerate(species.charge_flow)
+    )
+    contacts = _contacts(ec, charges, truth)
+    made = [replace(d, esp_values=_potential(ec.molecule, d, charges, truth)) for d in ec.shapes]
+    still = [replace(d, esp_values=_potential(ec.molecule, d, charges, truth)) for d in ec.densities[:1]]
+    found = fit_charge_flow(ec.molecule, still, [1.0], made, charges, contacts)
+    assert found.quality["contacts"] == len(contacts)
+    assert found.quality["esp_rms_contacts_flow_left_out_kJ_mol_e"] < 0.5
+    assert found.quality["esp_rms_contacts_kJ_mol_e"] > 5.0
+    assert _error(ec.molecule, made, charges, found.flows) < 0.5
+
+
+def test_a_shell_of_electrons_screens_its_nucleus_from_afar_only(ec: MonomerData) -> None:
+    electrons, width, place = 1.3, 0.7, 1.9
+    one = replace(ec.densities[0], shell_populations=[[electrons]], shell_widths=[[width]])
+    points = np.array([[place, 0.0, 0.0], [0.0, 40.0, 0.0]])
+    near, far = penetration_potential(one, np.zeros((1, 3)), points)
+    # nucleus and shell by quadrature: charge inside counts as at the centre, charge outside where it is
+    r = np.linspace(0.0, 60.0, 600001)
+    charge = 4 * np.pi * r**2 * electrons * np.exp(-r / width) / (8 * np.pi * width**3)
+    shell = np.trapezoid(charge / np.maximum(r, place), r)
+    assert near == pytest.approx(electrons / place - shell, rel=1e-6)
+    assert far == pytest.approx(0.0, abs=1e-12)
 
 
 def test_what_is_left_without_the_flow_has_the_potential_and_dipole_of_the_rest(
