@@ -70,7 +70,7 @@ def test_clusters_are_cut_from_the_trajectory_too(run_dir: Path) -> None:
             universe.atoms.positions = 10.0 * first + 0.1 * k
             writer.write(universe.atoms)
     state = RunState.load(run_dir)
-    state.nvt = {"frame_ps": 1.0, "replicas": [{"trajectory": "nvt.dcd"}]}
+    state.nvt = {"frame_ps": 0.5, "replicas": [{"trajectory": "nvt.dcd"}]}
     state.save(run_dir)
     frames = frames_of_run(run_dir)
     shifts = [np.concatenate(frame.xyz) - first for frame in frames]
@@ -81,7 +81,7 @@ def test_clusters_are_cut_from_the_trajectory_too(run_dir: Path) -> None:
 
 def test_a_run_without_a_first_frame_has_the_end_of_its_density_stage(run_dir: Path) -> None:
     state = RunState.load(run_dir)
-    state.nvt = {"frame_ps": 1.0, "replicas": [{"trajectory": "nvt.dcd"}]}
+    state.nvt = {"frame_ps": 0.5, "replicas": [{"trajectory": "nvt.dcd"}]}
     state.save(run_dir)
     assert len(frames_of_run(run_dir)) == 1
 
