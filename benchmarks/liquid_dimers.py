@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from phyff.fit.contact_shapes import LIQUID_DIMER
+from phyff.fit.short_range import LIQUID_DIMER
 from phyff.labelling import frames_of_run
 from phyff.qm.clusters import placed
 from phyff.qm.dimers import decomposition_key, eda_job

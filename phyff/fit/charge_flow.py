@@ -72,21 +72,13 @@ def fit_charge_flow(
             _rms([shape.error(value) for shape, value in zip(own, unseen, strict=True)]),
         )
 
-    still, flowing, left_out = errors(equations[len(minima) : len(minima) + len(shapes)])
-    quality = {
-        "shapes": len(shapes),
-        "esp_rms_shapes_kJ_mol_e": still,
-        "esp_rms_shapes_flow_kJ_mol_e": flowing,
-        "esp_rms_shapes_flow_left_out_kJ_mol_e": left_out,
-    }
-    if contacts:
-        still, flowing, left_out = errors(equations[len(minima) + len(shapes) :])
-        quality |= {
-            "contacts": len(contacts),
-            "esp_rms_contacts_kJ_mol_e": still,
-            "esp_rms_contacts_flow_kJ_mol_e": flowing,
-            "esp_rms_contacts_flow_left_out_kJ_mol_e": left_out,
-        }
+    moving, beside = equations[len(minima) :][: len(shapes)], equations[len(minima) + len(shapes) :]
+    quality: dict[str, float] = {}
+    for kind, own in (("shapes", moving), ("contacts", beside)):
+        if own:
+            quality[kind] = len(own)
+            for which, error in zip(("", "_flow", "_flow_left_out"), errors(own), strict=True):
+                quality[f"esp_rms_{kind}{which}_kJ_mol_e"] = error
     return ChargeFlowFit(unknowns.flows(values), quality)
 
 

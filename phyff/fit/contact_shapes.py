@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from phyff.fit.short_range import IN_LIQUIDS, is_held_out
+from phyff.fit.short_range import LIQUID_DIMER, is_held_out, liquid_scan
 from phyff.qm import clusters
 from phyff.qm.executor import run_jobs
 from phyff.qm.level import LevelOfTheory
@@ -24,12 +24,10 @@ from phyff.qm.store import RecordStore, read_record
 from phyff.species.molecule import Molecule
 from phyff.units import BOHR_ANGSTROM
 
-LIQUID_DIMER = "liquid_dimer"
-"""Kind of the records of neighbours cut from liquids (benchmarks/liquid_dimers.py makes them)."""
 CONTACT_ANGSTROM = 3.0
 """Longest contact of a molecule with a cation beside it."""
 MOST_SHAPES = 40
-"""Of a species. Twice as many SCFs as its minima and samples take, a few seconds each."""
+"""Of a species; a few seconds each."""
 FEWEST_SHAPES = 10
 """Fewer are not used: flows fitted to 2 and to 5 said nothing about one they had not seen (BOB-, DFOB-), and
 scans of Li+ with PC and sulfolane (6 and 7) came out worse."""
@@ -102,8 +100,3 @@ def _clusters(root: Path) -> Iterator[list[dict[str, Any]]]:
         if not is_held_out(liquid_scan(path)):
             spec = read_record(path)["spec"]
             yield [spec["first"], spec["second"]]
-
-
-def liquid_scan(path: Path) -> str:
-    """What a dimer cut from a liquid is named by instead of a scan: its record's key is the number."""
-    return f"{IN_LIQUIDS}#{int(path.stem[:6], 16)}"

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,13 @@ induction, so that both corrections repel there. Larger ones overlap with it and
 
 IN_LIQUIDS = " in liquids"
 """What the scan of a dimer is named after its pair when the dimer was cut from a liquid."""
+LIQUID_DIMER = "liquid_dimer"
+"""Kind of the records of such dimers (benchmarks/liquid_dimers.py makes them)."""
+
+
+def liquid_scan(record: Path) -> str:
+    """What stands after the pair in the scan of a dimer cut from a liquid; its record's key is the number."""
+    return f"{IN_LIQUIDS}#{int(record.stem[:6], 16)}"
 
 
 @dataclass(frozen=True)

@@ -11,16 +11,18 @@ import numpy as np
 import torch
 
 from phyff.errors import FitError
-from phyff.fit.contact_shapes import LIQUID_DIMER, contact_potentials, liquid_scan
+from phyff.fit.contact_shapes import contact_potentials
 from phyff.fit.dispersion import fit_dispersion_widths
 from phyff.fit.multipole import cation_sizes, contact_shares
 from phyff.fit.short_range import (
     COARSE,
     IN_LIQUIDS,
+    LIQUID_DIMER,
     DimerPoint,
     attracting_cations,
     fit_short_range,
     is_held_out,
+    liquid_scan,
 )
 from phyff.fit.species import fit_nonbonded, with_valence
 from phyff.model.cluster import Cluster, permanent_energy
@@ -181,10 +183,13 @@ def _with_flow_of(earlier: SpeciesParameters, species: SpeciesParameters) -> Spe
 def _flow_verdict(species: SpeciesParameters) -> str:
     quality = species.quality.get("charge_flow", {})
     before, after = (quality.get(f"electrostatics_spread{k}_kJ_mol") for k in ("", "_flow"))
+    beside = f" of {quality['contacts']} shapes beside cations" if "contacts" in quality else ""
     if before is None:
-        return "charge flow not tested on dimers" if species.charge_flow else "no charge flow"
+        return f"charge flow{beside} not tested on dimers" if species.charge_flow else "no charge flow"
     kept = "kept" if species.charge_flow else "taken away"
-    return f"charge flow {kept}, electrostatics next to cations {before:.2f}, with it {after:.2f} kJ/mol"
+    return (
+        f"charge flow{beside} {kept}, electrostatics next to cations {before:.2f}, with it {after:.2f} kJ/mol"
+    )
 
 
 def training_pairs() -> list[tuple[str, str]]:

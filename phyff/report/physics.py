@@ -45,8 +45,9 @@ root mean square error: charges only, up to dipoles, up to quadrupoles; the mult
 also held to the sites at contact; the charges and sites of the `drude` engine. Moving: root mean square error
 of the potential of shapes the molecule takes as it moves, weighed as cations see it
 (phyff/fit/charge_flow.py): with charges and sites alone, with charge that flows along bonds, and with that
-flow fitted without the shape in question. Dipole: of the lowest minimum, and the largest errors at any of the
-minima."""
+flow fitted without the shape in question. Beside cations: the same in shapes the molecule has there, half of
+the weight at the cation, less what its electrons lack of screening its nuclei so close. Dipole:
+of the lowest minimum, and the largest errors at any of the minima."""
 VALENCE = """\
 Within molecules: forces and energies of displaced geometries that the fit has not seen; the bond and the
 angle that change most when the molecule is minimised alone; harmonic frequencies."""

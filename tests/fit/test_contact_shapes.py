@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from phyff.fit.contact_shapes import CONTACT_ANGSTROM, LIQUID_DIMER, MOST_SHAPES, contact_potentials
+from phyff.fit.contact_shapes import CONTACT_ANGSTROM, MOST_SHAPES, contact_potentials
+from phyff.fit.short_range import LIQUID_DIMER
 from phyff.qm import clusters
 from phyff.qm.clusters import CutCluster, cluster_job_of, placed
 from phyff.qm.level import PHYFF_2026A

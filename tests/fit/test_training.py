@@ -16,6 +16,7 @@ from phyff.fit.training import (
     FURTHER_PAIRS,
     LIBRARY,
     _alike,
+    _with_flow_of,
     dimer_jobs,
     training_pairs,
     with_tested_flow,
@@ -100,3 +101,16 @@ def test_a_flow_that_they_contradict_is_taken_away_and_the_figures_say_so() -> N
 def test_held_out_dimers_and_few_ones_do_not_decide() -> None:
     for points in (_neighbours((), held_out=True), _neighbours(())[: FEWEST_NEIGHBOURS - 1]):
         assert _tested(points) == (True, {})
+
+
+def test_an_extended_library_takes_the_flow_of_charge_and_nothing_else() -> None:
+    flow = tuple(f.model_copy(update={"at_rest": f.at_rest + 0.1}) for f in FLOWING.charge_flow)
+    new = FLOWING.model_copy(
+        update={"charge_flow": flow, "polarizability": None, "quality": {"charge_flow": {"contacts": 40}}}
+    )
+    found = _with_flow_of(FLOWING, new)
+    assert found.charge_flow == flow != FLOWING.charge_flow
+    assert found.quality == {**FLOWING.quality, "charge_flow": {"contacts": 40}}
+    assert found.provenance["charge_flow_date"] == new.provenance["date"]
+    rest = {"charge_flow", "quality", "provenance"}
+    assert found.model_dump(exclude=rest) == FLOWING.model_dump(exclude=rest)
