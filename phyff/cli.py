@@ -384,6 +384,36 @@ def label(
     run_jobs(jobs, RecordStore(library_directory() / "records"), workers, "clusters")
 
 
+@app.command("label-shapes")
+@reports_errors
+def label_shapes(
+    run_dir: RunDir,
+    number: Annotated[int, typer.Option(min=1, help="Shapes of each species.")] = 40,
+    species: Annotated[
+        list[str] | None,
+        typer.Option(help="Only of this species; may be given again.", show_default="all"),
+    ] = None,
+    workers: ClusterWorkers = 1,
+    parsl: Parsl = None,
+) -> None:
+    """Compute the potential of molecules in shapes that they have beside Li+, Na+ or K+ in a finished run.
+
+    What phyff train fits the flow of charge to, a few seconds a shape; records in molecules/records. Stopped
+    or killed, the same command goes on.
+    """
+    from phyff.labelling import shape_jobs
+    from phyff.qm.executor import run_jobs
+    from phyff.qm.level import PHYFF_2026A
+    from phyff.qm.store import RecordStore
+    from phyff.species.library import library_directory
+
+    use_cluster(parsl)
+    jobs = shape_jobs(run_dir, number, PHYFF_2026A, species or ())
+    if not jobs:
+        _say(f"{run_dir} holds no molecule beside a bare cation; a longer run has more frames to take from.")
+    run_jobs(jobs, RecordStore(library_directory() / "records"), workers, "potentials beside cations")
+
+
 @app.command("label-dimers")
 @reports_errors
 def label_dimers(

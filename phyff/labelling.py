@@ -13,6 +13,7 @@ from MDAnalysis.coordinates.timestep import Timestep  # type: ignore[import-unty
 from openmm import unit
 
 from phyff.errors import InputError
+from phyff.fit.contact_shapes import shapes_in_frames
 from phyff.fit.training import load_dimers
 from phyff.md.run import RunState
 from phyff.openmm.forcefield import ForceField
@@ -21,7 +22,9 @@ from phyff.properties.trajectory import ANGSTROM_NM, open_dcd
 from phyff.qm.clusters import SCALES, SIZES, CutCluster, Frame, cluster_job_of, cut_around, cut_clusters
 from phyff.qm.executor import Job
 from phyff.qm.level import LevelOfTheory
+from phyff.qm.monomer import contact_potential_job_of
 from phyff.species.parameters import SpeciesParameters
+from phyff.units import BOHR_NM
 
 DENSITY_STATE = "state-density.xml"
 FRAME_SPACING_PS = 1.5
@@ -48,7 +51,7 @@ def cluster_jobs(
         InputError: the folder holds no run that got so far, or no species of such a name.
     """
     frames = frames_of_run(run_dir)
-    _check_around(around, {s.name for s in frames[0].species}, str(run_dir))
+    _check_named("around", around, {s.name for s in frames[0].species}, str(run_dir))
     sizes = [size for size in SIZES if smallest <= size <= largest]
     if not sizes:
         raise InputError(f"smallest: {smallest} molecules are more than largest, {largest}; swap them.")
@@ -57,11 +60,28 @@ def cluster_jobs(
     return [cluster_job_of(cluster, level, forces) for cluster in copies]
 
 
-def _check_around(around: Sequence[str], known: Collection[str], where: str) -> None:
-    unknown = [name for name in around if name not in known]
+def shape_jobs(
+    run_dir: Path, number: int, level: LevelOfTheory, species: Sequence[str] = (), seed: int = 1
+) -> list[Job]:
+    """Jobs that compute the potential of molecules in shapes that they have beside bare cations in a run, for
+    `number` of each of some species (none: all), or as many as its frames hold.
+
+    Raises:
+        InputError: the folder holds no run that got so far, or no species of such a name.
+    """
+    frames = frames_of_run(run_dir)
+    _check_named("species", species, {s.name for s in frames[0].species}, str(run_dir))
+    return [
+        contact_potential_job_of(own.molecule, xyz / BOHR_NM, cations / BOHR_NM, level)
+        for own, xyz, cations in shapes_in_frames(frames, number, seed, species)
+    ]
+
+
+def _check_named(option: str, asked: Sequence[str], known: Collection[str], where: str) -> None:
+    unknown = [name for name in asked if name not in known]
     if unknown:
         raise InputError(
-            f"around: {', '.join(unknown)} is not in {where}; choose of {', '.join(sorted(known))}."
+            f"{option}: {', '.join(unknown)} is not in {where}; choose of {', '.join(sorted(known))}."
         )
 
 
@@ -81,7 +101,7 @@ def dimer_force_jobs(
     Raises:
         InputError: no species of such a name.
     """
-    _check_around(around, species, "the library")
+    _check_named("around", around, species, "the library")
     chosen = [
         point
         for point in load_dimers(records, species)

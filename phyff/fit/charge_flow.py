@@ -7,7 +7,8 @@ surface, was a third worse. Flows between atoms of the same symmetry classes sha
 Shapes that molecules have beside cations, with their potential at the cation itself, weigh most where there
 are any. So close the electrons of the molecule no longer screen its nuclei in full; what its MBIS shells say
 of that is taken off, for the penetration of the short range holds it. Where such shapes are known, charge
-may also flow in a molecule at rest: only cations feel it, and what they feel need not be what suits others.
+may also flow in a molecule at rest, and as it turns about its bonds: only cations feel it, and what they feel
+need not be what suits others.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 
 from phyff.fit.electrostatics import STRAIGHT_COSINE, cation_weights, traceless
-from phyff.model.charge_flow import FlowTensors, bonded_triples
+from phyff.model.charge_flow import FlowTensors, bonded_triples, turning_triples
 from phyff.model.cluster import site_positions
 from phyff.qm.monomer import ContactPotential, MonomerDensity
 from phyff.species.molecule import Molecule
@@ -34,7 +35,8 @@ AT_CATIONS = 0.5
 rest."""
 PER_ANGSTROM = 10.0
 
-Classes = tuple[int, int, int]
+Kind = tuple[bool, tuple[int, int, int]]
+"""Whether it knows turns, and the symmetry classes of i, j, k."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +56,9 @@ def fit_charge_flow(
     charges: DrudeCharges,
     contacts: Sequence[ContactPotential] = (),
 ) -> ChargeFlowFit:
-    """Fit all bonded triples of a molecule; none without shapes. weights: of the minima in the mean lengths
-    and angles at which, without contacts, nothing has flowed."""
-    unknowns = _Unknowns.of(molecule, minima, weights, at_rest=bool(contacts))
+    """Fit all bonded triples of a molecule, with contacts also the turning ones; none without shapes.
+    weights: of the minima in the mean lengths and angles at which, without contacts, nothing has flowed."""
+    unknowns = _Unknowns.of(molecule, minima, weights, for_cations=bool(contacts))
     if not shapes or not unknowns.keys:
         return ChargeFlowFit((), {})
     equations = [_Equations.of_density(unknowns, density, charges) for density in (*minima, *shapes)]
@@ -101,16 +103,19 @@ def without_flow(molecule: Molecule, density: MonomerDensity, flows: Sequence[Ch
 
 @dataclass(frozen=True)
 class _Unknowns:
-    """Three coefficients (bond, next bond, angle; e/A and e/rad) for each kind of triple, and with `at_rest`
-    a fourth (e); `rest` (kinds, 3) what lengths and angles are at rest, `straight` (kinds,) whether an angle
-    may become straight."""
+    """Coefficients of each kind of triple: bond and next bond, e/A, angle, e/rad, and charge at rest, e.
+
+    Attributes:
+        triples: (T, 3). kinds: (T,) of these, by number in `keys`.
+        rest: (kinds, 3) what lengths and angles are at rest.
+        free: (kinds, 4) which coefficients are fitted; the others are zero.
+    """
 
     triples: np.ndarray
     kinds: np.ndarray
-    keys: list[Classes]
+    keys: list[Kind]
     rest: np.ndarray
-    straight: np.ndarray
-    at_rest: bool
+    free: np.ndarray
 
     @classmethod
     def of(
@@ -118,10 +123,14 @@ class _Unknowns:
         molecule: Molecule,
         minima: Sequence[MonomerDensity],
         weights: Sequence[float],
-        at_rest: bool = False,
+        for_cations: bool = False,
     ) -> _Unknowns:
-        triples = np.array(bonded_triples(molecule), dtype=int).reshape(-1, 3)
-        names = [tuple(molecule.symmetry_classes[atom] for atom in triple) for triple in triples]
+        """for_cations: charge also flows at rest, and in turning triples, which leave bonds to the others."""
+        bonded, turning = bonded_triples(molecule), turning_triples(molecule) if for_cations else []
+        triples = np.array(bonded + turning, dtype=int).reshape(-1, 3)
+        turns = np.arange(len(triples)) >= len(bonded)
+        classes = np.array(molecule.symmetry_classes)
+        names = [(bool(t), (i, j, k)) for t, (i, j, k) in zip(turns, classes[triples].tolist(), strict=True)]
         keys = sorted(set(names))
         kinds = np.array([keys.index(name) for name in names], dtype=int)
         members = np.eye(len(keys))[kinds].T
@@ -129,7 +138,9 @@ class _Unknowns:
         rest = members @ found / members.sum(1, keepdims=True)
         # of any member: octahedral ions have straight and right angles between like atoms
         straight = members @ (np.cos(found[:, 2]) < STRAIGHT_COSINE) > 0
-        return cls(triples, kinds, keys, rest, straight, at_rest)
+        turn = np.array([key[0] for key in keys], dtype=bool)
+        free = np.stack([~turn, np.ones_like(turn), ~straight, for_cations & ~turn], axis=1)
+        return cls(triples, kinds, keys, rest, free)
 
     def design(self, xyz: np.ndarray, points: np.ndarray) -> np.ndarray:
         """(G, coefficients) potential, kJ/mol/e, for unit coefficients, at points (G, 3) around atoms (n, 3),
@@ -137,27 +148,23 @@ class _Unknowns:
         away = np.linalg.norm(points[:, None] - xyz[None], axis=2) * BOHR_NM
         moved = COULOMB * (1 / away[:, self.triples[:, 0]] - 1 / away[:, self.triples[:, 1]])
         change = _coordinates(self.triples, xyz) - self.rest[self.kinds]
-        change[self.straight[self.kinds], 2] = 0.0
-        if self.at_rest:
-            change = np.column_stack([change, np.ones(len(change))])
+        change = np.column_stack([change, np.ones(len(change))]) * self.free[self.kinds]
         columns = np.zeros((len(self.keys), change.shape[1], len(away)))
         np.add.at(columns, self.kinds, np.einsum("gt,tc->tcg", moved, change))
         return columns.reshape(-1, len(away)).T
 
     def flows(self, values: np.ndarray) -> tuple[ChargeFlow, ...]:
-        """As parameters; bends that may become straight are zero."""
-        rows = values.reshape(len(self.keys), -1)
-        constant = rows[:, 3] if self.at_rest else np.zeros(len(rows))
-        rows = np.where(np.arange(3) == 2, ~self.straight[:, None], True) * rows[:, :3]
+        """As parameters."""
         return tuple(
             ChargeFlow(
-                classes=key,
+                classes=classes,
+                turns=turns,
                 bond=float(PER_ANGSTROM * row[0]),
                 next_bond=float(PER_ANGSTROM * row[1]),
                 bend=float(row[2]),
-                at_rest=float(row @ rest - moved),
+                at_rest=float(row[:3] @ rest - row[3]),
             )
-            for key, row, rest, moved in zip(self.keys, rows, self.rest, constant, strict=True)
+            for (turns, classes), row, rest in zip(self.keys, values.reshape(-1, 4), self.rest, strict=True)
         )
 
 

@@ -1,9 +1,10 @@
 """Charge that flows along the bonds of a molecule as it moves, felt by the bare cations next to it.
 
 Charges of a molecule at rest miss the potential of one whose bonds and angles have changed, most of all where
-a cation sits at 0.2 nm. For atoms i and k bonded to j the charge that has gone from j to i is
+a cation sits at 0.2 nm. For an atom i bonded to j, and a third one k, the charge that has gone from j to i is
 F = bond |r_ij| + next_bond |r_jk| + bend theta_ijk - at_rest, and a bare cation of charge q has the energy
-q F (1/r_i - 1/r_j) with it, switched off with the mean of r_i and r_j between SWITCH_START and CUTOFF.
+q F (1/r_i - 1/r_j) with it, switched off with the mean of r_i and r_j between SWITCH_START and CUTOFF. The
+third atom is bonded to j, or is the next but one: so charge knows bonds, angles and torsions.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
+from rdkit import Chem
 from torch import Tensor
 
 from phyff.species.molecule import Molecule
@@ -46,12 +48,13 @@ class FlowTensors:
     @classmethod
     def of(cls, molecule: Molecule, flows: Sequence[ChargeFlow]) -> FlowTensors:
         """Of every triple of atoms whose symmetry classes have a flow."""
-        known = {flow.classes: flow for flow in flows}
+        known = {(flow.classes, flow.turns): flow for flow in flows}
         classes = molecule.symmetry_classes
         found = [
             (triple, known[key])
-            for triple in bonded_triples(molecule)
-            if (key := (classes[triple[0]], classes[triple[1]], classes[triple[2]])) in known
+            for turns, triples in ((False, bonded_triples(molecule)), (True, turning_triples(molecule)))
+            for triple in triples
+            if (key := ((classes[triple[0]], classes[triple[1]], classes[triple[2]]), turns)) in known
         ]
         columns = [
             torch.tensor([getattr(flow, name) for _, flow in found], dtype=torch.float64)
@@ -79,6 +82,18 @@ def bonded_triples(molecule: Molecule) -> list[tuple[int, int, int]]:
         for i in molecule.neighbours(j)
         for k in molecule.neighbours(j)
         if i != k
+    ]
+
+
+def turning_triples(molecule: Molecule) -> list[tuple[int, int, int]]:
+    """All (i, j, k) with i bonded to j, and k three bonds from i, two from j and no closer round a ring."""
+    apart = Chem.GetDistanceMatrix(molecule.rdkit())
+    return [
+        (i, j, k)
+        for j in range(molecule.n_atoms)
+        for i in molecule.neighbours(j)
+        for k in range(molecule.n_atoms)
+        if (apart[i, k], apart[j, k]) == (3, 2)
     ]
 
 

@@ -67,6 +67,8 @@ CLASH_RADII = 0.55
 left out.
 """
 ESP_POINTS_PER_SHELL = 130
+CONTACT_POTENTIAL = "contact_potential"
+"""Kind of a ContactPotential's job."""
 CONTACT_SCALES, CONTACT_POINTS_PER_SHELL = (1.2, 1.35, 1.6), 60
 """Van der Waals scales of the shells around a molecule that a cation touches; Li+ sits at 1.2 to 1.4."""
 RESPONSE_POINTS_PER_SHELL = 60
@@ -255,7 +257,7 @@ def contact_potential_job_of(
     centre = xyz.mean(axis=0)
     spec = _spec(molecule, xyz - centre, level.density_key())
     spec["cations_bohr"] = rounded_geometry(cations - centre)
-    return Job("contact_potential", spec, contact_potential_job, f"{molecule.smiles} beside a cation")
+    return Job(CONTACT_POTENTIAL, spec, contact_potential_job, f"{molecule.smiles} beside a cation")
 
 
 def contact_potential_from_record(spec: dict[str, Any], record: dict[str, Any]) -> ContactPotential:

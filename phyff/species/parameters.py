@@ -79,11 +79,14 @@ class DrudeCharges(_Part):
 
 
 class ChargeFlow(_Part):
-    """Charge (e) that goes from atom j to atom i as the bonds i-j, j-k and their angle change, for all atoms
-    of three symmetry classes: bond |r_ij| + next_bond |r_jk| + bend theta_ijk - at_rest."""
+    """Charge (e) that goes from atom j to atom i as the distances i-j, j-k and their angle change, for all
+    atoms of three symmetry classes: bond |r_ij| + next_bond |r_jk| + bend theta_ijk - at_rest."""
 
     classes: tuple[int, int, int]
     """Of i, j, k."""
+    turns: bool = False
+    """Whether k is three bonds from i and two from j, so that the charge knows how the molecule turns about
+    the bond between; else k is bonded to j."""
     bond: float
     """e/nm."""
     next_bond: float

@@ -22,17 +22,17 @@ MOLECULES = {s.name: Molecule.from_smiles(s.smiles) for s in (EC, DMC, LITHIUM)}
 
 
 def _store(root: Path) -> RecordStore:
-    """A cluster for training and one for tests, of a Li+ that touches EC and not DMC; the same EC, turned
-    round, in a dimer of a liquid."""
+    """A cluster for training and one for tests, of a Li+ that touches EC and not DMC; one for training with the
+    EC of the test; other EC in dimers of a liquid."""
     store = RecordStore(root)
     touching = EC.xyz - EC.xyz[0] + np.array([0.0, 0.0, 0.2])
     away = DMC.xyz - DMC.xyz[0] - np.array([0.0, 0.0, 0.6])
-    for number in (0, 2):
-        xyz = (np.zeros((1, 3)), touching * (1 + 0.01 * number), away)
+    for number, stretch in ((0, 1.0), (2, 1.02), (3, 1.02)):
+        xyz = (np.zeros((1, 3)), touching * stretch, away + 0.1 * number)
         job = cluster_job_of(CutCluster((LITHIUM, EC, DMC), xyz, f"box#{number}"), PHYFF_2026A, False)
         store.put(clusters.KIND, job.spec, {"total": -1.0})
     for k in range(6):  # a third of their keys keeps them for tests
-        first, second = placed(LITHIUM, np.zeros((1, 3))), placed(EC, touching + 0.001 * k * EC.xyz)
+        first, second = placed(LITHIUM, np.zeros((1, 3))), placed(EC, touching * (1 - 0.01 * (k + 1)))
         store.put(LIQUID_DIMER, {"first": first, "second": second, "k": k}, {"total": -1.0})
     return store
 
