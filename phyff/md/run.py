@@ -34,7 +34,7 @@ from phyff.md.interfaces import ForceFieldLike, SpeciesLike
 from phyff.md.packing import PackedSpecies, pack
 from phyff.md.protocol import Settings, Stage, stage_table
 from phyff.md.reporters import RowLog, StageProgress, ThermoLog, Trajectory, write_atomically
-from phyff.openmm.native import accelerated, notice, pair_forces
+from phyff.openmm.native import accelerated, neural_term, notice, pair_forces
 from phyff.openmm.platforms import platform_named, precision
 from phyff.units import AMU_NM3_TO_G_CM3, GAS_CONSTANT
 
@@ -163,6 +163,7 @@ def simulate(
             "openmm": openmm.version.version,
             "platform": run.platform.getName(),
             "pair_forces": pair_forces(run.system, run.platform),
+            "neural_term": neural_term(run.system, run.platform),
             "atoms": len(run.atoms),
             "particles": run.system.getNumParticles(),
         }

@@ -1,7 +1,8 @@
-"""The forces that dominate a step on CPUs, run by the compiled kernel of phyff/native: short range, damping,
+"""The forces that dominate a step, run by the compiled kernel of phyff/native: short range, damping,
 the direct space of the charges (the reciprocal space stays OpenMM's), the screened pairs of oscillators (the
 springs stay OpenMM's, whose integrators ask for them), what bare cations feel of charge that flows, and the
-neural term.
+neural term. On GPUs, where OpenMM is fast at the others, the kernel has the neural term alone: compiled for
+the device when a Context is made, so that positions and forces stay there.
 
 The kernel is optional, and a System stays stock OpenMM wherever it is kept or written: only what a Context is
 made of changes.
@@ -42,7 +43,9 @@ from phyff.openmm.neural import NAME, NeuralForce
 from phyff.units import COULOMB
 
 PLATFORMS = ("CPU",)
-"""Where the kernel is the faster one."""
+"""Where the kernel is the faster one for all that it knows."""
+GPU_PLATFORMS = ("CUDA", "OpenCL")
+"""Where it is for the neural term."""
 SCREENED = "screened pairs"
 INSTALL = f"pip install {Path(__file__).parents[1] / 'native'}"
 
@@ -50,10 +53,12 @@ INSTALL = f"pip install {Path(__file__).parents[1] / 'native'}"
 def accelerated(system: openmm.System, platform: openmm.Platform) -> openmm.System:
     """The System to make a Context of on that platform: a copy with native forces, or `system` itself.
 
-    Names, force groups, parameters and energies are the same; the copy cannot be serialised. The reciprocal
-    space of the charges becomes a force of its own, on the mesh of the System's default box.
+    Names, force groups, parameters and energies are the same; the copy cannot be serialised. On a CPU the
+    reciprocal space of the charges becomes a force of its own, on the mesh of the System's default box.
     """
-    return with_native_forces(system) if pair_forces(system, platform) == "native" else system
+    if pair_forces(system, platform) == "native":
+        return with_native_forces(system)
+    return with_native_neural(system) if neural_term(system, platform) == "native" else system
 
 
 def with_native_forces(system: openmm.System) -> openmm.System:
@@ -72,27 +77,49 @@ def with_native_forces(system: openmm.System) -> openmm.System:
             cutoff=FLOW_CUTOFF,
             reach=FLOW_CUTOFF + 0.5 * LONGEST_BOND,
         )
-    for index in reversed(_neural_terms(copied)):
-        function = pickle.loads(kernel.pickled_function(int(copied.this), index))
-        kernel.replace_neural_force(int(copied.this), index, **_committee(function))
+    _replace_neural_terms(copied, kernel)
     return copied
 
 
+def with_native_neural(system: openmm.System) -> openmm.System:
+    """A copy with a native neural term, for any platform; needs the kernel."""
+    copied = copy.deepcopy(system)
+    _replace_neural_terms(copied, importlib.import_module("phyff_native"))
+    return copied
+
+
+def _replace_neural_terms(system: openmm.System, kernel: Any) -> None:
+    for index in reversed(_neural_terms(system)):
+        function = pickle.loads(kernel.pickled_function(int(system.this), index))
+        kernel.replace_neural_force(int(system.this), index, **_committee(function))
+
+
 def pair_forces(system: openmm.System, platform: openmm.Platform) -> str:
-    """What computes the pair forces, and the neural term, of the System on that platform: "native" or
-    "stock"."""
+    """What computes the pair forces of the System on that platform: "native" or "stock"."""
     usable = platform.getName() in PLATFORMS and _costly_forces(system) and _obstacle(system) is None
     return "native" if usable else "stock"
 
 
+def neural_term(system: openmm.System, platform: openmm.Platform) -> str | None:
+    """What computes the neural term of the System on that platform: "native" or "torch"; None without one."""
+    if not _neural_terms(system):
+        return None
+    if platform.getName() in GPU_PLATFORMS:
+        return "native" if _obstacle(system, on_gpu=True) is None else "torch"
+    return "native" if pair_forces(system, platform) == "native" else "torch"
+
+
 def notice(system: openmm.System, platform: openmm.Platform) -> str | None:
     """A line for the user on what computes pair forces and neural term; None where there is no choice."""
-    if platform.getName() not in PLATFORMS or not _costly_forces(system):
+    on_gpu, neural = platform.getName() in GPU_PLATFORMS, bool(_neural_terms(system))
+    if on_gpu and neural:
+        forces, stock = "Neural term", "torch"
+    elif platform.getName() in PLATFORMS and _costly_forces(system):
+        forces = "Pair forces and neural term" if neural else "Pair forces"
+        stock = "stock OpenMM and torch" if neural else "stock OpenMM"
+    else:
         return None
-    obstacle = _obstacle(system)
-    forces, stock = "Pair forces", "stock OpenMM"
-    if _neural_terms(system):
-        forces, stock = f"{forces} and neural term", f"{stock} and torch"
+    obstacle = _obstacle(system, on_gpu)
     return f"{forces}: {stock}, slower here, as {obstacle}" if obstacle else f"{forces}: native kernel"
 
 
@@ -200,8 +227,8 @@ def _single(array: Tensor) -> NDArray[np.float32]:
     return np.ascontiguousarray(array.numpy(), dtype=np.float32)
 
 
-def _obstacle(system: openmm.System) -> str | None:
-    """Why the kernel cannot take over these forces of the System, or None."""
+def _obstacle(system: openmm.System, on_gpu: bool = False) -> str | None:
+    """Why the kernel cannot take over these forces of the System, on a GPU its neural term, or None."""
     try:
         kernel = importlib.import_module("phyff_native")
     except ImportError as problem:
@@ -209,13 +236,11 @@ def _obstacle(system: openmm.System) -> str | None:
     built_for, version = kernel.openmm_version, openmm.version.version
     if built_for.split(".")[:2] != version.split(".")[:2]:  # the binary interface changes with these
         return f"the native kernel is for OpenMM {built_for}, not {version}; {INSTALL}"
-    doors = {
-        SCREENED: "add_screened_pairs",
-        FLOW: "replace_charge_flow",
-        NAME: "sees_exchange",
-    }
-    known = kernel.replaceable(int(system.this)) + [
-        name for name, door in doors.items() if hasattr(kernel, door)
-    ]
-    unknown = [name for name in _costly_forces(system) if name not in known]
+    doors = {SCREENED: "add_screened_pairs", FLOW: "replace_charge_flow", NAME: "sees_exchange"}
+    if on_gpu:
+        doors[NAME] = "compiles_for_gpus"
+    known = kernel.replaceable(int(system.this))
+    known += [name for name, door in doors.items() if hasattr(kernel, door)]
+    wanted = [NAME] if on_gpu else _costly_forces(system)
+    unknown = [name for name in wanted if name not in known]
     return f"the native kernel does not know {', '.join(unknown)}; {INSTALL}" if unknown else None

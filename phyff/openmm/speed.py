@@ -19,7 +19,7 @@ from phyff.errors import SimulationError
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.multipole import shortest_cutoff
-from phyff.openmm.native import accelerated, pair_forces
+from phyff.openmm.native import accelerated, neural_term, pair_forces
 from phyff.openmm.platforms import device, platform_named, precision
 from phyff.openmm.valence import add_valence_forces
 from phyff.species.parameters import SpeciesParameters
@@ -62,10 +62,11 @@ def speed(
 
     topology, positions: a packed box and its (n_particles, 3) in nm; its molecules are moved together to a
     cube of edge_nm first, so that the neighbour counts are a liquid's. Returns {"atoms", "particles",
-    "platform", "device", "pair_forces", "box_nm", "rows": [{"name", "cutoff_nm", "ms_per_step",
-    "ns_per_day", "timestep_fs", "terms"}]}; the `multipole` row has a longer cut-off where molecules need it.
-    "pair_forces" is "native" or "stock", as in a run on this machine. "terms" are
-    milliseconds of one evaluation of a term's forces; "rest" is what a step takes beside them.
+    "platform", "device", "pair_forces", "neural_term", "box_nm", "rows": [{"name", "cutoff_nm",
+    "ms_per_step", "ns_per_day", "timestep_fs", "terms"}]}; the `multipole` row has a longer cut-off where
+    molecules need it. "pair_forces" is "native" or "stock", "neural_term" "native", "torch" or None, as in a
+    run on this machine. "terms" are milliseconds of one evaluation of a term's forces; "rest" is what a step
+    takes beside them.
     Raises SimulationError when the platform is missing or the box does not survive the timing.
     """
     chosen = platform_named(platform)
@@ -95,12 +96,13 @@ def speed(
             temperature_K,
         ),
     ]
-    if forcefield.neural is not None:
+    hybrid = forcefield.create_system(topology, cutoff_nm) if forcefield.neural is not None else None
+    if hybrid is not None:
         rows.append(
             _row(
                 "drude+neural",
                 cutoff_nm,
-                forcefield.create_system(topology, cutoff_nm),
+                hybrid,
                 forcefield.integrator(temperature_K, TIMESTEP_FS),
                 chosen,
                 _positions(rows[-1].context),
@@ -115,6 +117,7 @@ def speed(
         "platform": chosen.getName(),
         "device": device(rows[0].context),
         "pair_forces": pair_forces(drude, chosen),
+        "neural_term": neural_term(hybrid, chosen) if hybrid is not None else None,
         "box_nm": edge_nm,
         "rows": [_report(row, milliseconds) for row, milliseconds in zip(rows, times, strict=True)],
     }

@@ -81,7 +81,8 @@ void replace_charge_flow(std::uintptr_t address, int index, double coulomb, doub
 NB_MODULE(phyff_native, module) {
     module.doc() = "PhyFF's pair forces, charge flow and neural term as native OpenMM forces.";
     module.attr("openmm_version") = OPENMM_VERSION;
-    module.attr("sees_exchange") = true;  // the neural term, unlike that of older kernels
+    module.attr("sees_exchange") = true;      // the neural term, unlike that of older kernels
+    module.attr("compiles_for_gpus") = true;  // the same
     module.def(
         "replaceable",
         [](std::uintptr_t address) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "context.h"
+#include "neural_gpu.h"
 #include "openmm/internal/ContextImpl.h"
 #include "openmm/internal/CustomCPPForceImpl.h"
 
@@ -21,12 +22,14 @@ class NeuralForceImpl : public CustomCPPForceImpl {
     explicit NeuralForceImpl(const NeuralForce& owner) : CustomCPPForceImpl(owner), owner_(owner) {}
     const NeuralForce& getOwner() const override { return owner_; }
     void initialize(ContextImpl& context) override;
+    double calcForcesAndEnergy(ContextImpl& context, bool forces, bool energy, int groups) override;
     double computeForce(ContextImpl& context, const std::vector<Vec3>& positions, std::vector<Vec3>& forces) override;
 
   private:
     void find_places();
 
     const NeuralForce& owner_;
+    std::unique_ptr<NeuralGpu> gpu_;  // or what follows
     std::unique_ptr<Threads> threads_;
     std::unique_ptr<PairList> list_;
     std::vector<int> kind_of_;                 // by particle of the System
@@ -48,6 +51,10 @@ std::vector<std::pair<int, int>> pairs_within(const NeuralAtoms& atoms) {
 }
 
 void NeuralForceImpl::initialize(ContextImpl& context) {
+    if (ComputeContext* device = device_of(context)) {
+        gpu_ = std::make_unique<NeuralGpu>(owner_, *device);
+        return;
+    }
     CustomCPPForceImpl::initialize(context);
     threads_ = std::make_unique<Threads>(context);
     const NeuralAtoms& atoms = owner_.atoms();
@@ -61,6 +68,12 @@ void NeuralForceImpl::initialize(ContextImpl& context) {
     workspaces_.resize(threads_->number());
     sums_.resize(threads_->number());
     for (Sum& sum : sums_) sum.force.resize(list_->blocks());
+}
+
+double NeuralForceImpl::calcForcesAndEnergy(ContextImpl& context, bool forces, bool energy, int groups) {
+    if (!gpu_) return CustomCPPForceImpl::calcForcesAndEnergy(context, forces, energy, groups);
+    if (groups & (1 << owner_.getForceGroup())) gpu_->execute();
+    return 0;  // the device adds up energies itself
 }
 
 /// After the list has given the atoms new places.
