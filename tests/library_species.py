@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from phyff.model.charge_flow import bonded_triples
+from phyff.model.charge_flow import flow_triples
 from phyff.model.parameters import ShortRange, ShortRangeClass
 from phyff.qm import executor
 from phyff.qm.level import PHYFF_2026A
@@ -49,24 +49,26 @@ def load(name: str) -> SpeciesParameters:
 
 
 def with_random_flows(species: SpeciesParameters, rng: np.random.Generator) -> SpeciesParameters:
-    """With charge that flows along all bonds of more than two atoms, a little of it at the lowest minimum."""
+    """With charge that flows along all bonds of more than two atoms and knows all that it may know, a little
+    of it at the lowest minimum."""
     molecule, xyz = species.molecule, species.xyz
     shapes = defaultdict(list)
-    for triple in bonded_triples(molecule):
+    for apart, triple in flow_triples(molecule, far=True):
         i, j, k = triple
         near, far = xyz[i] - xyz[j], xyz[k] - xyz[j]
         one, other = np.linalg.norm(near), np.linalg.norm(far)
         angle = np.arccos(np.clip(near @ far / (one * other), -1.0, 1.0))
-        shapes[tuple(molecule.symmetry_classes[atom] for atom in triple)].append((one, other, angle))
+        key = apart, tuple(molecule.symmetry_classes[atom] for atom in triple)
+        shapes[key].append((one, other, angle, 1 / np.linalg.norm(near - far)))
     flows = []
-    for classes, found in shapes.items():
-        slopes = rng.normal(scale=(1.0, 1.0, 0.3))
+    for (apart, classes), found in shapes.items():
+        slopes = rng.normal(scale=(1.0, 1.0, 0.3, 0.05))
         if np.max(found, axis=0)[2] > STRAIGHT:
             slopes[2] = 0.0
         gone = rng.normal(scale=0.05)
-        bond, next_bond, bend = slopes
+        named = dict(zip(("bond", "next_bond", "bend", "through"), slopes, strict=True))
         at_rest = np.mean(found, axis=0) @ slopes - gone
-        flows.append(ChargeFlow(classes=classes, bond=bond, next_bond=next_bond, bend=bend, at_rest=at_rest))
+        flows.append(ChargeFlow(classes=classes, apart=apart, at_rest=at_rest, **named))
     return species.model_copy(update={"charge_flow": tuple(flows)})
 
 

@@ -7,8 +7,8 @@ surface, was a third worse. Flows between atoms of the same symmetry classes sha
 Shapes that molecules have beside cations, with their potential at the cation itself, weigh most where there
 are any. So close the electrons of the molecule no longer screen its nuclei in full; what its MBIS shells say
 of that is taken off, for the penetration of the short range holds it. Where such shapes are known, charge
-may also flow in a molecule at rest, and as it turns about its bonds: only cations feel it, and what they feel
-need not be what suits others.
+may also flow in a molecule at rest, as it turns about its bonds and as polar atoms of it meet: only cations
+feel it, and what they feel need not be what suits others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from phyff.fit.electrostatics import STRAIGHT_COSINE, cation_weights, traceless
-from phyff.model.charge_flow import FlowTensors, bonded_triples, turning_triples
+from phyff.model.charge_flow import POLAR, FlowTensors, flow_triples
 from phyff.model.cluster import site_positions
 from phyff.qm.monomer import ContactPotential, MonomerDensity
 from phyff.species.molecule import Molecule
@@ -35,8 +35,8 @@ AT_CATIONS = 0.5
 rest."""
 PER_ANGSTROM = 10.0
 
-Kind = tuple[bool, tuple[int, int, int]]
-"""Whether it knows turns, and the symmetry classes of i, j, k."""
+Kind = tuple[int, tuple[int, int, int]]
+"""Bonds from i to k, and the symmetry classes of i, j, k."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ def fit_charge_flow(
     charges: DrudeCharges,
     contacts: Sequence[ContactPotential] = (),
 ) -> ChargeFlowFit:
-    """Fit all bonded triples of a molecule, with contacts also the turning ones; none without shapes.
-    weights: of the minima in the mean lengths and angles at which, without contacts, nothing has flowed."""
+    """Fit all bonded triples of a molecule, with contacts also the far ones; none without shapes. weights: of
+    the minima in the mean lengths and angles at which, without contacts, nothing has flowed."""
     unknowns = _Unknowns.of(molecule, minima, weights, for_cations=bool(contacts))
     if not shapes or not unknowns.keys:
         return ChargeFlowFit((), {})
@@ -103,12 +103,13 @@ def without_flow(molecule: Molecule, density: MonomerDensity, flows: Sequence[Ch
 
 @dataclass(frozen=True)
 class _Unknowns:
-    """Coefficients of each kind of triple: bond and next bond, e/A, angle, e/rad, and charge at rest, e.
+    """Coefficients of each kind of triple: bond and next bond, e/A, angle, e/rad, reciprocal distance, e A,
+    and charge at rest, e.
 
     Attributes:
         triples: (T, 3). kinds: (T,) of these, by number in `keys`.
-        rest: (kinds, 3) what lengths and angles are at rest.
-        free: (kinds, 4) which coefficients are fitted; the others are zero.
+        rest: (kinds, 4) what lengths, angles and reciprocal distances are at rest.
+        free: (kinds, 5) which coefficients are fitted; the others are zero.
     """
 
     triples: np.ndarray
@@ -125,12 +126,14 @@ class _Unknowns:
         weights: Sequence[float],
         for_cations: bool = False,
     ) -> _Unknowns:
-        """for_cations: charge also flows at rest, and in turning triples, which leave bonds to the others."""
-        bonded, turning = bonded_triples(molecule), turning_triples(molecule) if for_cations else []
-        triples = np.array(bonded + turning, dtype=int).reshape(-1, 3)
-        turns = np.arange(len(triples)) >= len(bonded)
+        """for_cations: charge also flows at rest, and in far triples, which leave bonds to the others."""
+        found_triples = flow_triples(molecule, far=for_cations)
+        triples = np.array([triple for _, triple in found_triples], dtype=int).reshape(-1, 3)
         classes = np.array(molecule.symmetry_classes)
-        names = [(bool(t), (i, j, k)) for t, (i, j, k) in zip(turns, classes[triples].tolist(), strict=True)]
+        names = [
+            (apart, (i, j, k))
+            for (apart, _), (i, j, k) in zip(found_triples, classes[triples].tolist(), strict=True)
+        ]
         keys = sorted(set(names))
         kinds = np.array([keys.index(name) for name in names], dtype=int)
         members = np.eye(len(keys))[kinds].T
@@ -138,8 +141,10 @@ class _Unknowns:
         rest = members @ found / members.sum(1, keepdims=True)
         # of any member: octahedral ions have straight and right angles between like atoms
         straight = members @ (np.cos(found[:, 2]) < STRAIGHT_COSINE) > 0
-        turn = np.array([key[0] for key in keys], dtype=bool)
-        free = np.stack([~turn, np.ones_like(turn), ~straight, for_cations & ~turn], axis=1)
+        near, turns = (np.array([key[0] == apart for key in keys], dtype=bool) for apart in (2, 3))
+        polar = [molecule.elements[k] in POLAR and molecule.elements[i] != "H" for i, _, k in triples]
+        pushes = ~near & (members @ polar > 0)
+        free = np.stack([near, near | turns, (near | turns) & ~straight, pushes, for_cations & near], axis=1)
         return cls(triples, kinds, keys, rest, free)
 
     def design(self, xyz: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -158,24 +163,27 @@ class _Unknowns:
         return tuple(
             ChargeFlow(
                 classes=classes,
-                turns=turns,
+                apart=apart,
                 bond=float(PER_ANGSTROM * row[0]),
                 next_bond=float(PER_ANGSTROM * row[1]),
                 bend=float(row[2]),
-                at_rest=float(row[:3] @ rest - row[3]),
+                through=float(row[3] / PER_ANGSTROM),
+                at_rest=float(row[:4] @ rest - row[4]),
             )
-            for (turns, classes), row, rest in zip(self.keys, values.reshape(-1, 4), self.rest, strict=True)
+            for (apart, classes), row, rest in zip(self.keys, values.reshape(-1, 5), self.rest, strict=True)
         )
 
 
 def _coordinates(triples: np.ndarray, xyz: np.ndarray) -> np.ndarray:
-    """(T, 3): lengths i-j and j-k in angstrom, and the angle, rad, in a geometry (n, 3) bohr."""
+    """(T, 4): lengths i-j and j-k in angstrom, the angle, rad, and the reciprocal of the length i-k, 1/A, in
+    a geometry (n, 3) bohr."""
     i, j, k = triples.T
     near, far = xyz[i] - xyz[j], xyz[k] - xyz[j]
     one, other = (np.linalg.norm(edge, axis=1) for edge in (near, far))
     cosine = np.clip((near * far).sum(1) / (one * other), -1.0, 1.0)
     scale = BOHR_NM * PER_ANGSTROM
-    return np.stack([scale * one, scale * other, np.arccos(cosine)], axis=1)
+    across = scale * np.linalg.norm(near - far, axis=1)
+    return np.stack([scale * one, scale * other, np.arccos(cosine), 1 / across], axis=1)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,10 @@
 
 Charges of a molecule at rest miss the potential of one whose bonds and angles have changed, most of all where
 a cation sits at 0.2 nm. For an atom i bonded to j, and a third one k, the charge that has gone from j to i is
-F = bond |r_ij| + next_bond |r_jk| + bend theta_ijk - at_rest, and a bare cation of charge q has the energy
-q F (1/r_i - 1/r_j) with it, switched off with the mean of r_i and r_j between SWITCH_START and CUTOFF. The
-third atom is bonded to j, or is the next but one: so charge knows bonds, angles and torsions.
+F = bond |r_ij| + next_bond |r_jk| + bend theta_ijk + through / |r_ik| - at_rest; a bare cation of charge q
+has the energy q F (1/r_i - 1/r_j) with it, switched off with the mean of r_i and r_j between SWITCH_START and
+CUTOFF. The third atom is bonded to j, or is the next but one: so charge knows bonds, angles and torsions. Or
+it is a polar one further away, whose own charge pushes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 SWITCH_START, CUTOFF = 0.40, 0.55
 """nm."""
+FARTHEST = 5
+"""Bonds of the way by which charge knows of a polar atom."""
+POLAR = ("N", "O", "F", "Cl", "Br")
+"""Elements with the charge that moves others."""
 SWITCH = "1 - t^3*(10 - t*(15 - 6*t))"
 """Of t from 0 to 1, as an OpenMM expression; twice continuously differentiable."""
 
@@ -36,29 +41,29 @@ class FlowTensors:
 
     Attributes:
         atoms: (T, 3) i, j, k: charge goes from j to i.
-        bond, next_bond: e/nm. bend: e/rad. at_rest: e.
+        bond, next_bond: e/nm. bend: e/rad. through: e nm. at_rest: e.
     """
 
     atoms: Tensor
     bond: Tensor
     next_bond: Tensor
     bend: Tensor
+    through: Tensor
     at_rest: Tensor
 
     @classmethod
     def of(cls, molecule: Molecule, flows: Sequence[ChargeFlow]) -> FlowTensors:
         """Of every triple of atoms whose symmetry classes have a flow."""
-        known = {(flow.classes, flow.turns): flow for flow in flows}
+        known = {(flow.apart, flow.classes): flow for flow in flows}
         classes = molecule.symmetry_classes
         found = [
             (triple, known[key])
-            for turns, triples in ((False, bonded_triples(molecule)), (True, turning_triples(molecule)))
-            for triple in triples
-            if (key := ((classes[triple[0]], classes[triple[1]], classes[triple[2]]), turns)) in known
+            for apart, triple in flow_triples(molecule, far=any(apart > 2 for apart, _ in known))
+            if (key := (apart, (classes[triple[0]], classes[triple[1]], classes[triple[2]]))) in known
         ]
         columns = [
             torch.tensor([getattr(flow, name) for _, flow in found], dtype=torch.float64)
-            for name in ("bond", "next_bond", "bend", "at_rest")
+            for name in ("bond", "next_bond", "bend", "through", "at_rest")
         ]
         return cls(torch.tensor([triple for triple, _ in found], dtype=torch.int64).reshape(-1, 3), *columns)
 
@@ -71,30 +76,26 @@ class FlowTensors:
         # Where a straight line may come up there is no bend, and no derivative of its angle may be taken.
         bent = self.bend != 0
         angle = torch.acos(torch.where(bent, cosine, torch.zeros_like(cosine)))
-        return self.bond * one + self.next_bond * other + self.bend * angle - self.at_rest
+        across = torch.linalg.vector_norm(near - far, dim=1)
+        moved = self.bond * one + self.next_bond * other + self.bend * angle + self.through / across
+        return moved - self.at_rest
 
 
-def bonded_triples(molecule: Molecule) -> list[tuple[int, int, int]]:
-    """All (i, j, k) with two different atoms i and k bonded to j, both ways round."""
-    return [
-        (i, j, k)
-        for j in range(molecule.n_atoms)
-        for i in molecule.neighbours(j)
-        for k in molecule.neighbours(j)
-        if i != k
-    ]
-
-
-def turning_triples(molecule: Molecule) -> list[tuple[int, int, int]]:
-    """All (i, j, k) with i bonded to j, and k three bonds from i, two from j and no closer round a ring."""
-    apart = Chem.GetDistanceMatrix(molecule.rdkit())
-    return [
-        (i, j, k)
-        for j in range(molecule.n_atoms)
-        for i in molecule.neighbours(j)
-        for k in range(molecule.n_atoms)
-        if (apart[i, k], apart[j, k]) == (3, 2)
-    ]
+def flow_triples(molecule: Molecule, far: bool) -> list[tuple[int, tuple[int, int, int]]]:
+    """All (i, j, k) with i bonded to j, and how many bonds k is from i by the shortest way, which leads by j:
+    2, and with `far` 3, or up to FARTHEST for a POLAR k and an i that is no hydrogen."""
+    apart = Chem.GetDistanceMatrix(molecule.rdkit()).astype(int).tolist()
+    found = []
+    for j in range(molecule.n_atoms):
+        for i in molecule.neighbours(j):
+            for k in range(molecule.n_atoms):
+                if k in (i, j) or (k not in molecule.neighbours(j) and apart[i][k] != apart[j][k] + 1):
+                    continue
+                bonds = apart[j][k] + 1
+                polar = molecule.elements[k] in POLAR and molecule.elements[i] != "H"
+                if bonds == 2 or (far and (bonds == 3 or (polar and bonds <= FARTHEST))):
+                    found.append((bonds, (i, j, k)))
+    return found
 
 
 def flow_energy(atoms: Tensor, species: Sequence[SpeciesTensors], offsets: Sequence[int]) -> Tensor:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 NAME = "charge flow"
 LONGEST_BOND = 0.2
 """nm. OpenMM cuts off by the distance of atom i, at most half of this beyond the mean that the switch has."""
-DONOR_PARAMETERS = ("bond", "nextbond", "bend", "atrest")
+DONOR_PARAMETERS = ("bond", "nextbond", "bend", "through", "atrest")
 EXPRESSION = (
-    f"{COULOMB}*q*(bond*distance(d1, d2) + nextbond*distance(d2, d3) + bend*angle(d1, d2, d3) - atrest)"
-    f"*(1/near - 1/far)*({SWITCH}); "
+    f"{COULOMB}*q*(bond*distance(d1, d2) + nextbond*distance(d2, d3) + bend*angle(d1, d2, d3)"
+    f" + through/distance(d1, d3) - atrest)*(1/near - 1/far)*({SWITCH}); "
     f"t = min(1, max(0, (0.5*(near + far) - {SWITCH_START})/{round(CUTOFF - SWITCH_START, 9)})); "
     "near = distance(a1, d1); far = distance(a1, d2)"
 )
@@ -41,7 +41,8 @@ def charge_flow_forces(molecules: Sequence[Placed], cutoff: float | None) -> lis
         species, flows = molecule.species, molecule.species.flows
         if species.is_bare_cation:
             force.addAcceptor(molecule.atoms[0], -1, -1, [float(species.charges[0])])
-        rows = torch.stack([flows.bond, flows.next_bond, flows.bend, flows.at_rest], dim=1).tolist()
+        columns = [flows.bond, flows.next_bond, flows.bend, flows.through, flows.at_rest]
+        rows = torch.stack(columns, dim=1).tolist()
         for triple, row in zip(flows.atoms.tolist(), rows, strict=True):
             force.addDonor(*(molecule.atoms[atom] for atom in triple), row)
     return [(force, NAME)] if force.getNumAcceptors() and force.getNumDonors() else []

@@ -236,7 +236,7 @@ def _obstacle(system: openmm.System, on_gpu: bool = False) -> str | None:
     built_for, version = kernel.openmm_version, openmm.version.version
     if built_for.split(".")[:2] != version.split(".")[:2]:  # the binary interface changes with these
         return f"the native kernel is for OpenMM {built_for}, not {version}; {INSTALL}"
-    doors = {SCREENED: "add_screened_pairs", FLOW: "replace_charge_flow", NAME: "sees_exchange"}
+    doors = {SCREENED: "add_screened_pairs", FLOW: "flows_through_space", NAME: "sees_exchange"}
     if on_gpu:
         doors[NAME] = "compiles_for_gpus"
     known = kernel.replaceable(int(system.this))

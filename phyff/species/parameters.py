@@ -79,22 +79,24 @@ class DrudeCharges(_Part):
 
 
 class ChargeFlow(_Part):
-    """Charge (e) that goes from atom j to atom i as the distances i-j, j-k and their angle change, for all
-    atoms of three symmetry classes: bond |r_ij| + next_bond |r_jk| + bend theta_ijk - at_rest."""
+    """Charge (e) that goes from atom j to atom i bonded to it as the distances to a third atom k and their
+    angle change, for all atoms of three symmetry classes:
+    bond |r_ij| + next_bond |r_jk| + bend theta_ijk + through / |r_ik| - at_rest."""
 
     classes: tuple[int, int, int]
     """Of i, j, k."""
-    turns: bool = False
-    """Whether k is three bonds from i and two from j, so that the charge knows how the molecule turns about
-    the bond between; else k is bonded to j."""
+    apart: int = 2
+    """Bonds from i by way of j to k: 2 where k is bonded to j too."""
     bond: float
     """e/nm."""
     next_bond: float
     """e/nm."""
     bend: float
     """e/rad; zero where the angle may become straight."""
+    through: float = 0.0
+    """e nm."""
     at_rest: float
-    """e; the sum of the three for mean lengths and angles of the minima."""
+    """e; the sum of the four for mean distances and angles of the minima, less what has gone there."""
 
 
 class Polarizability(_Part):

@@ -22,8 +22,8 @@ MOLECULES = {s.name: Molecule.from_smiles(s.smiles) for s in (EC, DMC, LITHIUM)}
 
 
 def _store(root: Path) -> RecordStore:
-    """A cluster for training and one for tests, of a Li+ that touches EC and not DMC; one for training with the
-    EC of the test; other EC in dimers of a liquid."""
+    """A cluster for training and one for tests, of a Li+ that touches EC and not DMC; one for training with
+    the EC of the test; other EC in dimers of a liquid."""
     store = RecordStore(root)
     touching = EC.xyz - EC.xyz[0] + np.array([0.0, 0.0, 0.2])
     away = DMC.xyz - DMC.xyz[0] - np.array([0.0, 0.0, 0.6])

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import torch
 from library_species import SHORT_RANGE, random_pose, with_random_flows
+from rdkit import Chem
 from scipy.spatial.transform import Rotation
 
 from phyff.model import charge_flow
-from phyff.model.charge_flow import CUTOFF, FlowTensors, bonded_triples, flow_energy
+from phyff.model.charge_flow import CUTOFF, FlowTensors, flow_energy, flow_triples
 from phyff.model.cluster import Cluster, permanent_energy
 from phyff.model.parameters import SpeciesTensors, species_tensors
 from phyff.species.parameters import SpeciesParameters
@@ -47,15 +48,16 @@ def test_close_by_it_is_the_coulomb_energy_of_the_charge_that_moved(
     monkeypatch.setattr(charge_flow, "CUTOFF", 2.5)
     species, ion = _species(name), np.array([[0.3, -0.2, 0.25]])
     xyz = _moved(species, 1)
-    coefficients = {flow.classes: flow for flow in species.charge_flow}
+    coefficients = {(flow.apart, flow.classes): flow for flow in species.charge_flow}
     charges = np.zeros(species.n_atoms)
-    for triple in bonded_triples(species.molecule):
+    for apart, triple in flow_triples(species.molecule, far=True):
         i, j, k = triple
-        flow = coefficients[tuple(species.symmetry_classes[a] for a in triple)]
+        flow = coefficients[apart, tuple(species.symmetry_classes[a] for a in triple)]
         one, other = xyz[i] - xyz[j], xyz[k] - xyz[j]
         lengths = np.linalg.norm(one), np.linalg.norm(other)
         moved = flow.bond * lengths[0] + flow.next_bond * lengths[1] - flow.at_rest
         moved += flow.bend * np.arccos(one @ other / lengths[0] / lengths[1])
+        moved += flow.through / np.linalg.norm(xyz[i] - xyz[k])
         charges[i] += moved
         charges[j] -= moved
     expected = COULOMB * (charges / np.linalg.norm(xyz - ion, axis=1)).sum()
@@ -82,7 +84,7 @@ def test_it_is_gone_at_the_cutoff_and_fades_without_a_kink() -> None:
     reach = np.linalg.norm(xyz, axis=1).max()
     assert _energy(species, xyz, np.array([[CUTOFF + reach + 1e-6, 0.0, 0.0]])) == 0.0
     # not farther in, where the terms themselves are steep
-    step, tensors = 5e-4, _tensors(species)
+    step, tensors = 2e-4, _tensors(species)
     places = np.arange(reach + 0.1, CUTOFF + reach, step)
     atoms = [torch.tensor(np.vstack([xyz, [[x, 0.0, 0.0]]])) for x in places]
     energies = np.array([flow_energy(a, tensors, [0, species.n_atoms]).item() for a in atoms])
@@ -129,3 +131,18 @@ def test_atoms_of_other_classes_have_no_flow() -> None:
     tensors = FlowTensors.of(species.molecule, kept)
     classes = [tuple(species.symmetry_classes[a] for a in triple) for triple in tensors.atoms.tolist()]
     assert classes and set(classes) == {kept[0].classes}
+
+
+def test_charge_knows_atoms_that_the_way_along_its_bond_leads_to() -> None:
+    molecule = library_species.load("DME").molecule
+    elements = molecule.elements
+    bonds = Chem.GetDistanceMatrix(molecule.rdkit())
+    near, far = (dict.fromkeys(flow_triples(molecule, far=far)) for far in (False, True))
+    assert list(near) == [key for key in far if key[0] == 2]
+    assert len(near) == sum(len(n) * (len(n) - 1) for n in map(molecule.neighbours, range(molecule.n_atoms)))
+    for apart, (i, j, k) in far:
+        assert bonds[i, j] == 1 and bonds[i, k] == apart == bonds[j, k] + 1
+    turning = [(i, k) for i in range(len(elements)) for k in range(len(elements)) if bonds[i, k] == 3]
+    assert sorted((i, k) for apart, (i, _, k) in far if apart == 3) == turning
+    distant = {(elements[i], elements[k]) for apart, (i, _, k) in far if apart > 3}
+    assert distant == {("C", "O")}

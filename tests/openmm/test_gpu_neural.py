@@ -228,22 +228,23 @@ def test_gpus_get_the_neural_term_alone_and_runs_say_so(monkeypatch: pytest.Monk
 
 
 @pytest.mark.skipif(not shutil.which("g++"), reason="needs g++")
-@pytest.mark.parametrize(("members", "channels", "hidden", "capacity"), [(2, 3, 5, 64), (1, 1, 1, 8)])
+@pytest.mark.parametrize(
+    ("sanitizer", "members", "channels", "hidden", "capacity"),
+    [("thread", 2, 3, 5, 64), ("address,undefined", 1, 1, 1, 8)],
+)
 def test_work_items_do_not_race_or_stray_from_their_arrays(
-    members: int, channels: int, hidden: int, capacity: int, tmp_path: Path
+    sanitizer: str, members: int, channels: int, hidden: int, capacity: int, tmp_path: Path
 ) -> None:
     """Which GPUs do not report. OpenCL's work items run as threads, with the sanitizers of g++."""
     sizes = {"MEMBERS": members, "CHANNELS": channels, "HIDDEN": hidden, "CAPACITY": capacity}
-    for sanitizer in ("thread", "address,undefined"):
-        program = tmp_path / sanitizer.partition(",")[0]
-        source = Path(__file__).with_name("neural_kernels_by_threads.cpp")
-        options = ["-std=c++20", "-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
-        defines = [f"-D{name}={size}" for name, size in sizes.items()]
-        command = ["g++", *options, *defines, f"-I{KERNELS}", str(source), "-o", str(program)]
-        subprocess.run(command, check=True, capture_output=True)
-        ran = subprocess.run([str(program)], capture_output=True, text=True)
-        assert ran.returncode == 0, ran.stderr
-        most, energy, by_differences, by_kernel = (float(number) for number in ran.stdout.split())
-        assert (most > capacity) == (capacity == 8)
-        assert abs(energy) > 1.0
-        assert by_kernel == pytest.approx(by_differences, rel=1e-2, abs=1e-2)
+    program, source = tmp_path / "kernels", Path(__file__).with_name("neural_kernels_by_threads.cpp")
+    options = ["-std=c++20", "-O1", "-g", f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
+    defines = [f"-D{name}={size}" for name, size in sizes.items()]
+    command = ["g++", *options, *defines, f"-I{KERNELS}", str(source), "-o", str(program)]
+    subprocess.run(command, check=True, capture_output=True)
+    ran = subprocess.run([str(program)], capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr
+    most, energy, by_differences, by_kernel = (float(number) for number in ran.stdout.split())
+    assert (most > capacity) == (capacity == 8)
+    assert abs(energy) > 1.0
+    assert by_kernel == pytest.approx(by_differences, rel=1e-2, abs=1e-2)

@@ -31,6 +31,11 @@ struct Workspace {
     std::vector<int> near;                  // the other centres
 };
 
+/// From the end of the second to that of the first.
+Vec3 across(const Moved& one, const Moved& other) {
+    return one.direction * one.length - other.direction * other.length;
+}
+
 double cosine_between(const Moved& one, const Moved& other) {
     constexpr double most = 1 - 1e-12;  // a sine that one can divide by
     return std::clamp(one.direction.dot(other.direction), -most, most);
@@ -47,6 +52,10 @@ void move_charges(const FlowCentre& centre, const std::vector<Vec3>& positions, 
         Moved &one = moved[angle.bonds[0]], &other = moved[angle.bonds[1]];
         one.charge += angle.next_bond[0] * other.length;
         other.charge += angle.next_bond[1] * one.length;
+        const Vec3 apart = across(one, other);
+        const double per_apart = 1 / std::sqrt(apart.dot(apart));
+        one.charge += angle.through[0] * per_apart;
+        other.charge += angle.through[1] * per_apart;
         if (!angle.bends()) continue;
         const double theta = std::acos(cosine_between(one, other));
         one.charge += angle.bend[0] * theta;
@@ -60,6 +69,12 @@ void add_pulls(const FlowCentre& centre, const std::vector<int>& place_of, std::
         Moved &one = moved[angle.bonds[0]], &other = moved[angle.bonds[1]];
         one.gradient += one.direction * (angle.next_bond[1] * other.potential);
         other.gradient += other.direction * (angle.next_bond[0] * one.potential);
+        const Vec3 apart = across(one, other);
+        const double square = apart.dot(apart);
+        const Vec3 push = apart * ((angle.through[0] * one.potential + angle.through[1] * other.potential) /
+                                   (square * std::sqrt(square)));
+        one.gradient -= push;
+        other.gradient += push;
         if (!angle.bends()) continue;
         const double cosine = cosine_between(one, other);
         const double torque = angle.bend[0] * one.potential + angle.bend[1] * other.potential;
@@ -109,7 +124,7 @@ void ChargeFlowImpl::initialize(ContextImpl& context) {
         atoms.insert(centre.atom);
         for (std::size_t k = 0; k < centre.bonds.size(); ++k) {
             atoms.insert(centre.bonds[k].atom);
-            to_[centre.bonds[k].atom].push_back({c, k});
+            if (centre.bonds[k].carries) to_[centre.bonds[k].atom].push_back({c, k});
         }
     }
     std::vector<int> particles(atoms.begin(), atoms.end());
@@ -214,15 +229,17 @@ std::vector<FlowCentre> centres_of(const CustomHbondForce& stock) {
     std::map<int, FlowCentre> centres;
     for (int donor = 0; donor < stock.getNumDonors(); ++donor) {
         int i, j, k;
-        std::vector<double> row;  // bond, nextbond, bend, atrest
+        std::vector<double> row;  // bond, nextbond, bend, through, atrest
         stock.getDonorParameters(donor, i, j, k, row);
         FlowCentre& centre = centres.try_emplace(j, FlowCentre{j, {}, {}}).first->second;
         const int own = bond_to(centre, i), next = bond_to(centre, k);
         centre.bonds[own].bond += row[0];
-        centre.bonds[own].at_rest += row[3];
+        centre.bonds[own].at_rest += row[4];
+        centre.bonds[own].carries = true;
         FlowAngle& angle = angle_between(centre, std::min(own, next), std::max(own, next));
         angle.next_bond[own > next] += row[1];
         angle.bend[own > next] += row[2];
+        angle.through[own > next] += row[3];
     }
     std::vector<FlowCentre> found;
     for (auto& [atom, centre] : centres) found.push_back(std::move(centre));

@@ -9,16 +9,19 @@
 
 namespace phyff {
 
-/// Along it the charge bond |r| - at_rest, and what angles add, goes from a centre to an atom. Units: nm, e.
+/// Along it the charge bond |r| - at_rest, and what angles add, goes from a centre to an atom if it carries any: there
+/// are also lines to atoms further away, whose lengths others know. Units: nm, e.
 struct FlowBond {
     int atom;
     double bond = 0, at_rest = 0;
+    bool carries = false;
 };
 
-/// Two bonds of a centre: the charge of each goes with the length of the other, and with the angle between them.
+/// Two bonds of a centre: the charge of each goes with the length of the other, with the angle between them, and with
+/// one over the distance of their ends.
 struct FlowAngle {
     int bonds[2];
-    double next_bond[2] = {}, bend[2] = {};
+    double next_bond[2] = {}, bend[2] = {}, through[2] = {};
 
     /// Otherwise the angle may be straight, and has no derivative.
     bool bends() const { return bend[0] != 0 || bend[1] != 0; }

@@ -81,8 +81,10 @@ void replace_charge_flow(std::uintptr_t address, int index, double coulomb, doub
 NB_MODULE(phyff_native, module) {
     module.doc() = "PhyFF's pair forces, charge flow and neural term as native OpenMM forces.";
     module.attr("openmm_version") = OPENMM_VERSION;
-    module.attr("sees_exchange") = true;      // the neural term, unlike that of older kernels
-    module.attr("compiles_for_gpus") = true;  // the same
+    // What older kernels cannot: the neural term the first two, charge flow the third.
+    module.attr("sees_exchange") = true;
+    module.attr("compiles_for_gpus") = true;
+    module.attr("flows_through_space") = true;
     module.def(
         "replaceable",
         [](std::uintptr_t address) {
