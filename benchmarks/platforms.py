@@ -2,10 +2,11 @@
 
     python benchmarks/platforms.py
 
-A droplet of each library species (an ion with its counter-ion) in a periodic box, and a box of LP30. The
-CPU platform is held to the limits of mixed precision, with stock pair forces and with native ones where the
-kernel is installed; OpenCL, CUDA and HIP are compared in mixed and in double precision where there is a
-device. Exit code 1 when a limit is broken, or a process dies that is not known to.
+A droplet of each library species (an ion with its counter-ion) in a periodic box, and a box of LP30, with
+the library's neural term. The CPU platform is held to the limits of mixed precision, with stock pair forces
+and with native ones where the kernel is installed; OpenCL, CUDA and HIP are compared in mixed and in double
+precision where there is a device, with the native neural term where there is one. Exit code 1 when a limit is
+broken, or a process dies that is not known to.
 
 An energy's difference counts relative to the energy, or, where that is below NEAR_ZERO of the sum of the
 groups' magnitudes, relative to that sum (marked *): an energy that cancels has no relative error of its own.
@@ -21,7 +22,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from multiprocessing import get_context
@@ -38,7 +39,7 @@ from phyff.md import PackedSpecies, pack
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.multipole import shortest_cutoff
-from phyff.openmm.native import pair_forces, with_native_forces
+from phyff.openmm.native import neural_term, pair_forces, with_native_forces, with_native_neural
 from phyff.openmm.platforms import device, platform_named
 from phyff.species.library import SHORT_RANGE_FILE, library_directory
 from phyff.species.parameters import SpeciesParameters
@@ -102,6 +103,7 @@ class Target:
     platform: str
     precision: str | None = None
     native: bool = False
+    """Pair forces on the CPU platform, and everywhere the neural term."""
 
     @property
     def label(self) -> str:
@@ -216,9 +218,10 @@ def rows(forcefield: ForceField) -> Iterator[Row]:
 
 
 def library_force_field() -> ForceField:
-    """All species of the library with its short range."""
+    """All species of the library with its short range and neural term."""
     paths = sorted(p for p in library_directory().glob("*.json") if p.name != SHORT_RANGE_FILE)
-    return ForceField(tuple(SpeciesParameters.load(path) for path in paths), builder.short_range())
+    model = builder.short_range()
+    return ForceField(tuple(map(SpeciesParameters.load, paths)), model, builder.neural_term(model))
 
 
 def boxes(forcefield: ForceField) -> Iterator[Box]:
@@ -288,7 +291,11 @@ def system_of(
 
 def targets(system: openmm.System) -> list[Target]:
     """What this machine has besides the Reference platform."""
-    return cpu_targets(system) + [target for target in _accelerators() if _obstacle(target) is None]
+    found = [target for target in _accelerators() if _obstacle(target) is None]
+    return cpu_targets(system) + [
+        replace(target, native=neural_term(system, platform_named(target.platform)) == "native")
+        for target in found
+    ]
 
 
 def cpu_targets(system: openmm.System) -> list[Target]:
@@ -323,7 +330,8 @@ def _context(system: openmm.System, target: Target) -> openmm.Context:
 
 def evaluate(system: openmm.System, positions: Floats, target: Target) -> Evaluation:
     """Energies and forces there."""
-    used = with_native_forces(system) if target.native else system
+    natively = with_native_forces if target.platform == "CPU" else with_native_neural
+    used = natively(system) if target.native else system
     context = _context(used, target)
     context.setPositions(positions)
     context.computeVirtualSites()
