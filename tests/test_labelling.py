@@ -12,20 +12,27 @@ from typer.testing import CliRunner
 
 from phyff.cli import app
 from phyff.errors import InputError
-from phyff.labelling import DENSITY_STATE, cluster_jobs, frame_of_run, frames_of_run
+from phyff.labelling import DENSITY_STATE, cluster_jobs, frame_of_run, frames_of_run, shape_jobs
 from phyff.md.run import RunState
 from phyff.openmm.forcefield import ForceField
 from phyff.qm.level import PHYFF_2026A
+from phyff.units import BOHR_NM
 
 FORCE_FIELD = ForceField((standin_species.WATER, standin_species.LITHIUM), standin_species.SHORT_RANGE)
 
 
+PLACES = 0.6 * np.stack(np.meshgrid(*[np.arange(3)] * 3), axis=-1).reshape(-1, 3)
+
+
 @pytest.fixture
 def run_dir(tmp_path: Path) -> Path:
-    """26 waters and a lithium ion after their density stage."""
+    """26 waters and a lithium ion, which touches none, after their density stage."""
+    return _run(tmp_path, PLACES[26])
+
+
+def _run(tmp_path: Path, lithium: np.ndarray) -> Path:
     counts = [("water", 26), ("Li+", 1)]
-    places = 0.6 * np.stack(np.meshgrid(*[np.arange(3)] * 3), axis=-1).reshape(-1, 3)
-    atoms = np.vstack([*(standin_species.WATER.xyz + place for place in places[:26]), places[26:]])
+    atoms = np.vstack([*(standin_species.WATER.xyz + place for place in PLACES[:26]), lithium])
     topology = FORCE_FIELD.topology(counts, box_nm=1.8)
     context = openmm.Context(
         FORCE_FIELD.create_system(topology),
@@ -77,6 +84,23 @@ def test_clusters_are_cut_from_the_trajectory_too(run_dir: Path) -> None:
     assert [round(float(shift.mean()), 4) for shift in shifts] == [0.0, 0.03, 0.06]
     np.testing.assert_allclose(frames[1].vectors, 1.8 * np.eye(3), atol=1e-6)
     assert len(cluster_jobs(run_dir, 9, PHYFF_2026A, True, largest=2, around=["Li+"])) == 3
+
+
+def test_shapes_are_those_of_molecules_that_touch_a_cation_with_the_image_that_touches(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    assert shape_jobs(run_dir, 5, PHYFF_2026A) == []
+    oxygen = PLACES[0] + standin_species.WATER.xyz[0]
+    beside = shape_jobs(_run(tmp_path, oxygen + [1.8 - 0.2, 0.0, 1.8]), 5, PHYFF_2026A)
+    (job,) = beside
+    xyz, cations = (BOHR_NM * np.array(job.spec[key]) for key in ("xyz_bohr", "cations_bohr"))
+    np.testing.assert_allclose(cations - xyz[:1], [[-0.2, 0.0, 0.0]], atol=1e-5)
+    np.testing.assert_allclose(xyz.mean(axis=0), 0.0, atol=1e-6)
+    assert shape_jobs(tmp_path, 5, PHYFF_2026A, ["Li+"]) == []
+    with pytest.raises(InputError, match="species: EC is not in .*; choose of Li\\+, water"):
+        shape_jobs(tmp_path, 5, PHYFF_2026A, ["EC"])
+    none = CliRunner().invoke(app, ["label-shapes", str(tmp_path), "--species", "EC"])
+    assert none.exit_code == 2 and "choose of" in none.stderr
 
 
 def test_a_run_without_a_first_frame_has_the_end_of_its_density_stage(run_dir: Path) -> None:
