@@ -69,7 +69,7 @@ def shape_jobs(
     Raises:
         InputError: the folder holds no run that got so far, or no species of such a name.
     """
-    frames = frames_of_run(run_dir)
+    frames = frames_of_run(run_dir, SHAPE_SPACING_PS)
     _check_named("species", species, {s.name for s in frames[0].species}, str(run_dir))
     return [
         contact_potential_job_of(own.molecule, xyz / BOHR_NM, cations / BOHR_NM, level)
@@ -118,9 +118,9 @@ def dimer_force_jobs(
     ]
 
 
-def frames_of_run(run_dir: Path) -> list[Frame]:
-    """The molecules at the end of a run's density stage, and where it has trajectories every FRAME_SPACING_PS
-    of them.
+def frames_of_run(run_dir: Path, spacing_ps: float = FRAME_SPACING_PS) -> list[Frame]:
+    """The molecules at the end of a run's density stage, and where it has trajectories every `spacing_ps` of
+    them.
 
     Raises:
         InputError: the folder holds no run that got so far.
@@ -131,7 +131,7 @@ def frames_of_run(run_dir: Path) -> list[Frame]:
         path = run_dir / replica["trajectory"]
         if not path.is_file():  # the run stopped before its first frame
             continue
-        stride = max(1, round(FRAME_SPACING_PS / state.nvt["frame_ps"]))
+        stride = max(1, round(spacing_ps / state.nvt["frame_ps"]))
         with open_dcd(path) as reader:
             frames += [
                 _saved_frame(forcefield, state, reader[k]) for k in range(stride, reader.n_frames, stride)
