@@ -30,6 +30,8 @@ DENSITY_STATE = "state-density.xml"
 FRAME_SPACING_PS = 1.5
 """Between frames that clusters are cut from: molecules have vibrated and moved against each other by then, if
 not turned or parted."""
+SHAPE_SPACING_PS = 0.5
+"""The same for the shapes of single molecules: their vibrations have changed by then."""
 
 
 def cluster_jobs(
