@@ -47,14 +47,14 @@ def test_it_takes_a_third_of_the_error_of_clusters_it_has_not_seen(term, tensors
     residual = np.array([s.residual for s in unseen])
     left = residual - np.array([p.energy for p in found])
     assert len(unseen) >= 70
-    assert np.sqrt(np.mean(left**2)) < 0.7 * np.sqrt(np.mean(residual**2))
-    assert np.sqrt(np.mean(left**2)) < 5.0  # kJ/mol
+    assert np.sqrt(np.mean(left**2)) < 0.66 * np.sqrt(np.mean(residual**2))
+    assert np.sqrt(np.mean(left**2)) < 4.2  # kJ/mol
     missed = [rigid_part(s.label.forces - s.physics_forces, s.label) for s in unseen]
     mended = [
         m - rigid_part(p.forces.numpy(), s.label) for m, p, s in zip(missed, found, unseen, strict=True)
     ]
     physics, hybrid = (np.sqrt(np.mean(np.concatenate(rows) ** 2)) for rows in (missed, mended))
-    assert hybrid < 0.48 * physics
+    assert hybrid < 0.43 * physics
 
 
 @pytest.mark.parametrize("name", NAMES)
