@@ -3,8 +3,10 @@ OpenCL, which runs them on CPUs (Debian: pocl-opencl-icd)."""
 
 import copy
 import importlib.util
+import locale
 import shutil
 import subprocess
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -44,6 +46,14 @@ def _gpu() -> openmm.Platform | None:
             continue
         return platform
     return None
+
+
+@pytest.fixture(autouse=True)
+def same_locale() -> Iterator[None]:
+    """PoCL's compiler leaves the process with the locale "C", where Python takes text files for ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 needs_gpu = pytest.mark.skipif(
