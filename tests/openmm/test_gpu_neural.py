@@ -50,7 +50,7 @@ def _gpu() -> openmm.Platform | None:
 
 @pytest.fixture(autouse=True)
 def same_locale() -> Iterator[None]:
-    """PoCL's compiler leaves the process with the locale "C", where Python takes text files for ASCII."""
+    """A System in motion on PoCL leaves the process with the locale "C": Python takes text for ASCII then."""
     before = locale.setlocale(locale.LC_ALL)
     yield
     locale.setlocale(locale.LC_ALL, before)
