@@ -3,8 +3,9 @@
 import library_species
 import numpy as np
 import openmm
+import pytest
 import torch
-from library_species import SHORT_RANGE, random_pose
+from library_species import SHORT_RANGE, at_contact, random_pose
 from neural_terms import untrained
 
 from phyff.model.neural import NeuralTerm
@@ -18,6 +19,10 @@ FORCE_FIELD = ForceField(SPECIES, SHORT_RANGE, TERM)
 CUBE = np.diag([1.8, 1.8, 1.8])
 TRICLINIC = np.array([[1.8, 0.0, 0.0], [0.6, 1.75, 0.0], [-0.5, 0.8, 1.7]])
 SMALL = np.array([[1.101, 0.0, 0.0], [0.3, 1.12, 0.0], [-0.2, 0.4, 1.105]])
+TOLERANCE = 1e-5
+"""Relative; the kernels are in single precision, what they are compared with in double."""
+LEAST = 2e-5
+"""kJ/mol; what is left of single precision where atoms cancel."""
 BOXES = {"cube": (CUBE, 3), "triclinic": (TRICLINIC, 3), "barely twice the cut-off": (SMALL, 2)}
 
 
@@ -61,3 +66,34 @@ def found_in(context: openmm.Context, xyz: np.ndarray, box: np.ndarray | None) -
     context.setPositions(xyz)
     state = context.getState(energy=True, forces=True)
     return state.getPotentialEnergy()._value, state.getForces(asNumpy=True)._value
+
+
+def cluster() -> tuple[list[str], np.ndarray]:
+    """Three EC around a lithium ion, in contact with one another, far from the origin."""
+    rng = np.random.default_rng(5)
+    xyz = [np.zeros((1, 3))]
+    for _ in range(3):
+        around = random_pose(SPECIES[0].xyz, rng)
+        xyz.append(at_contact(np.vstack(xyz), around, 0.22, rng))
+    return ["Li+", "EC", "EC", "EC"], np.vstack(xyz) + 7.0
+
+
+class BesideTorch:
+    """A Context of a native term, and one of the same System by torch in double precision."""
+
+    def __init__(
+        self, native: openmm.Context, names: list[str], box: np.ndarray | None, term: NeuralTerm
+    ) -> None:
+        self.native, self.box = native, box
+        self.torch = context_of(neural_system(term, names, box, torch.float64))
+
+    def assert_same(
+        self, xyz: np.ndarray, box: np.ndarray | None = None, tolerance: float = TOLERANCE
+    ) -> tuple[float, np.ndarray]:
+        """Returns the native energy and forces."""
+        box = self.box if box is None else box
+        found, expected = found_in(self.native, xyz, box), found_in(self.torch, xyz, box)
+        assert expected[0] != 0.0
+        assert found[0] == pytest.approx(expected[0], rel=tolerance, abs=LEAST)
+        np.testing.assert_allclose(found[1], expected[1], atol=tolerance * np.abs(expected[1]).max())
+        return found

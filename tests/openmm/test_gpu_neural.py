@@ -14,8 +14,20 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from library_species import at_contact, random_pose
-from neural_systems import CUBE, FORCE_FIELD, SPECIES, TERM, TRICLINIC, found_in, liquid, neural_system
+from library_species import random_pose
+from neural_systems import (
+    CUBE,
+    FORCE_FIELD,
+    SPECIES,
+    TERM,
+    TRICLINIC,
+    BesideTorch,
+    cluster,
+    context_of,
+    found_in,
+    liquid,
+    neural_system,
+)
 from neural_terms import untrained
 
 import phyff
@@ -23,10 +35,6 @@ from phyff.model.neural import CUTOFF, VARIANTS, Architecture, NeuralTerm, initi
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.native import GPU_PLATFORMS, INSTALL, accelerated, neural_term, notice, pair_forces
 
-TOLERANCE = 1e-5
-"""Relative; the kernels are in single precision, what they are compared with in double."""
-LEAST = 2e-5
-"""kJ/mol; what is left of single precision where atoms cancel."""
 GROUP = {GROUPS["neural"]}
 KERNELS = Path(phyff.__file__).parent / "native" / "src"
 MOST_LISTED = 384
@@ -69,53 +77,25 @@ def _context(system: openmm.System, precision: str = "double") -> openmm.Context
     return openmm.Context(replaced, openmm.VerletIntegrator(1e-3), _gpu(), {"Precision": precision})
 
 
-def _by_torch(system: openmm.System) -> openmm.Context:
-    platform = openmm.Platform.getPlatformByName("Reference")
-    return openmm.Context(system, openmm.VerletIntegrator(1e-3), platform)
-
-
-class Both:
-    """The same System on the device and by torch."""
-
-    def __init__(
-        self, names: list[str], box: np.ndarray | None, term: NeuralTerm = TERM, precision: str = "double"
-    ) -> None:
-        self.box = box
-        self.device = _context(neural_system(term, names, box, torch.float32), precision)
-        self.torch = _by_torch(neural_system(term, names, box, torch.float64))
-
-    def assert_same(
-        self, xyz: np.ndarray, box: np.ndarray | None = None, tolerance: float = TOLERANCE
-    ) -> None:
-        box = self.box if box is None else box
-        found, expected = found_in(self.device, xyz, box), found_in(self.torch, xyz, box)
-        assert expected[0] != 0.0
-        assert found[0] == pytest.approx(expected[0], rel=tolerance, abs=LEAST)
-        np.testing.assert_allclose(found[1], expected[1], atol=tolerance * np.abs(expected[1]).max())
-
-
-def _cluster() -> tuple[list[str], np.ndarray]:
-    """Three EC around a lithium ion, in contact with one another, far from the origin."""
-    rng = np.random.default_rng(5)
-    xyz = [np.zeros((1, 3))]
-    for _ in range(3):
-        around = random_pose(SPECIES[0].xyz, rng)
-        xyz.append(at_contact(np.vstack(xyz), around, 0.22, rng))
-    return ["Li+", "EC", "EC", "EC"], np.vstack(xyz) + 7.0
+def _both(
+    names: list[str], box: np.ndarray | None, term: NeuralTerm, precision: str = "double"
+) -> BesideTorch:
+    system = neural_system(term, names, box, torch.float32)
+    return BesideTorch(_context(system, precision), names, box, term)
 
 
 @needs_gpu
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_box_has_the_energy_and_forces_of_torch_while_atoms_wander_and_it_is_scaled(variant: str) -> None:
     names, molecules = liquid(TRICLINIC, 3)
-    both = Both(names, TRICLINIC, untrained(variant))
+    both = _both(names, TRICLINIC, untrained(variant))
     rng, moved = np.random.default_rng(0), np.vstack(molecules)
     owner = np.repeat(np.arange(len(names)), [len(m) for m in molecules])
     both.assert_same(moved)
     for step in range(12):
         moved = moved + rng.normal(scale=0.004, size=moved.shape)
         if step % 4:
-            found_in(both.device, moved, TRICLINIC)
+            found_in(both.native, moved, TRICLINIC)
         else:
             both.assert_same(moved + (rng.integers(-1, 2, size=(len(names), 3)) @ TRICLINIC)[owner])
     for factor in (1.0005, 0.97, 1.3):
@@ -126,20 +106,20 @@ def test_a_box_has_the_energy_and_forces_of_torch_while_atoms_wander_and_it_is_s
 @needs_gpu
 def test_so_it_has_in_mixed_precision_but_for_the_rounding_of_positions() -> None:
     names, molecules = liquid(CUBE, 3)
-    Both(names, CUBE, untrained("oriented"), "mixed").assert_same(np.vstack(molecules), tolerance=1e-4)
+    _both(names, CUBE, untrained("oriented"), "mixed").assert_same(np.vstack(molecules), tolerance=1e-4)
 
 
 @needs_gpu
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_so_does_a_cluster_wherever_its_molecules_go(variant: str) -> None:
-    names, xyz = _cluster()
-    both, rng = Both(names, None, untrained(variant)), np.random.default_rng(1)
+    names, xyz = cluster()
+    both, rng = _both(names, None, untrained(variant)), np.random.default_rng(1)
     both.assert_same(xyz)
     for reach in (0.001, 0.05, 5.0):
         leaving = np.where(np.arange(len(xyz)) < len(xyz) - len(SPECIES[0].elements), 0.0, reach)
         both.assert_same(xyz + rng.normal(scale=0.002, size=xyz.shape) + leaving[:, None])
     xyz[3] = np.nan
-    assert np.isnan(found_in(both.device, xyz, None)[0])
+    assert np.isnan(found_in(both.native, xyz, None)[0])
 
 
 @needs_gpu
@@ -149,7 +129,7 @@ def test_atoms_with_more_neighbours_than_a_list_holds_are_not_short_of_any() -> 
     xyz = np.vstack([random_pose(SPECIES[0].xyz, rng) + place for place in places])
     middle = np.linalg.norm(xyz - xyz.mean(0), axis=1)
     assert (middle < CUTOFF).sum() > MOST_LISTED
-    Both(["EC"] * number**3, None, untrained("oriented")).assert_same(xyz)
+    _both(["EC"] * number**3, None, untrained("oriented")).assert_same(xyz)
 
 
 @needs_gpu
@@ -159,7 +139,7 @@ def test_a_committee_of_any_size_is_that_of_torch(members: int, channels: int, h
     weights = initial_weights(shape, 1)
     large = {k: (30.0 if k in ("pair.in", "network.out") else 1.0) * w for k, w in weights.items()}
     names, molecules = liquid(CUBE, 3)
-    Both(names, CUBE, NeuralTerm(shape, large, {})).assert_same(np.vstack(molecules))
+    _both(names, CUBE, NeuralTerm(shape, large, {})).assert_same(np.vstack(molecules))
 
 
 @needs_gpu
@@ -176,7 +156,7 @@ def test_molecules_beyond_the_cutoff_give_exactly_nothing() -> None:
 @needs_gpu
 def test_contexts_of_one_system_do_not_disturb_each_other() -> None:
     names, molecules = liquid(CUBE, 3)
-    both, other = Both(names, CUBE, untrained("oriented")), Both(names, CUBE, untrained("oriented"))
+    both, other = _both(names, CUBE, untrained("oriented")), _both(names, CUBE, untrained("oriented"))
     xyz = np.vstack(molecules)
     for k in range(3):
         both.assert_same(xyz + 0.01 * k * np.sin(xyz))
@@ -200,7 +180,7 @@ def test_dynamics_under_a_barostat_goes_on_from_a_checkpoint_as_molecules_change
     context = openmm.Context(accelerated(system, platform), integrator, platform, {"Precision": "mixed"})
     (neural,) = (f for f in context.getSystem().getForces() if f.getName() == "neural")
     assert not isinstance(neural, openmm.PythonForce)
-    by_torch = _by_torch(stock)
+    by_torch = context_of(stock)
     context.setPositions(packed.getState(positions=True).getPositions())
     context.setVelocitiesToTemperature(300.0, 1)
 
@@ -225,7 +205,7 @@ def test_dynamics_under_a_barostat_goes_on_from_a_checkpoint_as_molecules_change
 
 @needs_gpu
 def test_gpus_get_the_neural_term_alone_and_runs_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    names, _ = _cluster()
+    names, _ = cluster()
     system, platform = neural_system(TERM, names, None, torch.float32), _gpu()
     assert pair_forces(system, platform) == "stock"
     assert neural_term(system, platform) == "native"

@@ -8,14 +8,16 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from library_species import at_contact, random_pose
 from neural_systems import (
     BOXES,
     CUBE,
     FORCE_FIELD,
     SPECIES,
     TERM,
+    TOLERANCE,
     TRICLINIC,
+    BesideTorch,
+    cluster,
     context_of,
     found_in,
     liquid,
@@ -40,47 +42,19 @@ needs_kernel = pytest.mark.skipif(
     reason=f"the native kernel is not installed; {INSTALL}",
 )
 CPU = openmm.Platform.getPlatformByName("CPU")
-TOLERANCE = 1e-5
-"""Relative; the kernel is in single precision, what it is compared with in double."""
-LEAST = 2e-5
-"""kJ/mol; what is left of single precision where atoms cancel."""
 GROUP = {GROUPS["neural"]}
 
 
-class Both:
-    """The same System native and by torch in double precision."""
-
-    def __init__(
-        self, names: list[str], box: np.ndarray | None, term: NeuralTerm = TERM, threads: str = "1"
-    ) -> None:
-        self.box = box
-        self.native = context_of(_native(term, names, box), "CPU", threads)
-        self.torch = context_of(neural_system(term, names, box, torch.float64))
-
-    def assert_same(self, xyz: np.ndarray, box: np.ndarray | None = None) -> tuple[float, np.ndarray]:
-        """Returns the native energy and forces."""
-        box = self.box if box is None else box
-        found, expected = found_in(self.native, xyz, box), found_in(self.torch, xyz, box)
-        assert expected[0] != 0.0
-        assert found[0] == pytest.approx(expected[0], rel=TOLERANCE, abs=LEAST)
-        np.testing.assert_allclose(found[1], expected[1], atol=TOLERANCE * np.abs(expected[1]).max())
-        return found
+def _both(
+    names: list[str], box: np.ndarray | None, term: NeuralTerm = TERM, threads: str = "1"
+) -> BesideTorch:
+    return BesideTorch(context_of(_native(term, names, box), "CPU", threads), names, box, term)
 
 
 def _native(term: NeuralTerm, names: list[str], box: np.ndarray | None) -> openmm.System:
     replaced = accelerated(neural_system(term, names, box, torch.float32), CPU)
     assert not [f for f in replaced.getForces() if isinstance(f, openmm.PythonForce)]
     return replaced
-
-
-def _cluster() -> tuple[list[str], np.ndarray]:
-    """Three EC around a lithium ion, in contact with one another, far from the origin."""
-    rng = np.random.default_rng(5)
-    xyz = [np.zeros((1, 3))]
-    for _ in range(3):
-        around = random_pose(SPECIES[0].xyz, rng)
-        xyz.append(at_contact(np.vstack(xyz), around, 0.22, rng))
-    return ["Li+", "EC", "EC", "EC"], np.vstack(xyz) + 7.0
 
 
 def _scaled(molecules: list[np.ndarray], factor: float) -> np.ndarray:
@@ -95,14 +69,14 @@ def _scaled(molecules: list[np.ndarray], factor: float) -> np.ndarray:
 def test_a_periodic_box_has_the_energy_and_forces_of_torch(variant: str, box: str, threads: str) -> None:
     vectors, cells = BOXES[box]
     names, molecules = liquid(vectors, cells)
-    Both(names, vectors, untrained(variant), threads).assert_same(np.vstack(molecules))
+    _both(names, vectors, untrained(variant), threads).assert_same(np.vstack(molecules))
 
 
 @needs_kernel
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_so_does_a_cluster_wherever_its_molecules_go(variant: str) -> None:
-    names, xyz = _cluster()
-    both, rng = Both(names, None, untrained(variant)), np.random.default_rng(1)
+    names, xyz = cluster()
+    both, rng = _both(names, None, untrained(variant)), np.random.default_rng(1)
     both.assert_same(xyz)
     for reach in (0.001, 0.01, 5.0, 500.0):
         leaving = np.where(np.arange(len(xyz)) < len(xyz) - len(SPECIES[0].elements), 0.0, reach)
@@ -120,13 +94,13 @@ def test_a_committee_of_any_size_is_that_of_torch(
     large = {k: (30.0 if k in ("pair.in", "network.out") else 1.0) * w for k, w in weights.items()}
     vectors, cells = BOXES["barely twice the cut-off"]
     names, molecules = liquid(vectors, cells)
-    Both(names, vectors, NeuralTerm(shape, large, {})).assert_same(np.vstack(molecules))
+    _both(names, vectors, NeuralTerm(shape, large, {})).assert_same(np.vstack(molecules))
 
 
 @needs_kernel
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_forces_are_the_slope_of_the_energy(variant: str) -> None:
-    names, xyz = _cluster()
+    names, xyz = cluster()
     context = context_of(_native(untrained(variant), names, None), "CPU")
     _, forces = found_in(context, xyz, None)
     rng, step = np.random.default_rng(2), 1e-4
@@ -142,7 +116,7 @@ def test_forces_are_the_slope_of_the_energy(variant: str) -> None:
 @pytest.mark.parametrize("variant", SEE_DIRECTIONS)
 def test_the_virial_by_finite_differences_is_that_of_torch_at_any_volume(variant: str) -> None:
     names, molecules = liquid(TRICLINIC, 3)
-    both, step = Both(names, TRICLINIC, untrained(variant)), 1e-3
+    both, step = _both(names, TRICLINIC, untrained(variant)), 1e-3
     for compressed in (1.0, 0.97, 1.02, 1.3):
         slopes = []
         for context in (both.native, both.torch):
@@ -160,7 +134,7 @@ def test_the_virial_by_finite_differences_is_that_of_torch_at_any_volume(variant
 @pytest.mark.parametrize("variant", SEE_DIRECTIONS)
 def test_it_stays_so_while_atoms_wander_and_molecules_cross_the_boundary(variant: str, threads: str) -> None:
     names, molecules = liquid(TRICLINIC, 3)
-    both = Both(names, TRICLINIC, untrained(variant), threads)
+    both = _both(names, TRICLINIC, untrained(variant), threads)
     rng, moved = np.random.default_rng(0), np.vstack(molecules)
     owner = np.repeat(np.arange(len(names)), [len(m) for m in molecules])
     before = found_in(both.native, moved, TRICLINIC)[0]
@@ -210,7 +184,7 @@ def test_molecules_beyond_the_cutoff_give_exactly_nothing(box: np.ndarray | None
 @needs_kernel
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_pair_at_contact_stays_bounded(variant: str) -> None:
-    both = Both(["Li+", "EC"], None, untrained(variant))
+    both = _both(["Li+", "EC"], None, untrained(variant))
     xyz, nearest = SPECIES[0].xyz, SPECIES[0].xyz[0]
     limit = untrained(variant).architecture.saturation * 11 * 5
     for gap in (0.2, 0.1, 0.03, 1e-3, 1e-6, 0.0):
@@ -222,7 +196,7 @@ def test_a_pair_at_contact_stays_bounded(variant: str) -> None:
 
 @needs_kernel
 def test_lost_atoms_are_reported() -> None:
-    names, xyz = _cluster()
+    names, xyz = cluster()
     for lost in (0, 5):
         context, broken = context_of(_native(TERM, names, None), "CPU"), xyz.copy()
         found_in(context, xyz, None)
@@ -303,7 +277,7 @@ def test_without_the_kernel_torch_computes_the_term_and_the_run_says_so(whole, m
 
 @needs_kernel
 def test_a_kernel_from_before_the_term_saw_exchange_is_not_given_it(monkeypatch) -> None:
-    names, _ = _cluster()
+    names, _ = cluster()
     system = neural_system(TERM, names, None, torch.float32)
     assert pair_forces(system, CPU) == "native"
     monkeypatch.delattr("phyff_native.sees_exchange")
@@ -314,7 +288,7 @@ def test_a_kernel_from_before_the_term_saw_exchange_is_not_given_it(monkeypatch)
 
 @needs_kernel
 def test_other_platforms_keep_torch_but_can_have_the_kernel_too(whole) -> None:
-    names, xyz = _cluster()
+    names, xyz = cluster()
     system = neural_system(TERM, names, None, torch.float32)
     reference = openmm.Platform.getPlatformByName("Reference")
     assert accelerated(system, reference) is system
