@@ -228,6 +228,21 @@ def test_charge_flow_alone_is_that_of_stock_openmm(box, edge, threads) -> None:
 
 
 @needs_kernel
+def test_charge_flow_of_another_version_is_refused() -> None:
+    system, force = openmm.System(), openmm.CustomHbondForce("distance(a1, d1)*bond")
+    for name in ("bond", "nextbond", "bend", "atrest"):
+        force.addPerDonorParameter(name)
+    for _ in range(4):
+        system.addParticle(1.0)
+    force.addDonor(0, 1, 2, [1.0, 0.0, 0.0, 0.0])
+    force.addAcceptor(3, -1, -1, [])
+    system.addForce(force)
+    kernel = importlib.import_module("phyff_native")
+    with pytest.raises(ValueError, match="different versions"):
+        kernel.replace_charge_flow(int(system.this), 0, coulomb=1.0, switch_start=0.4, cutoff=0.5, reach=0.6)
+
+
+@needs_kernel
 def test_forces_without_the_energy_are_those_with_it(box, native) -> None:
     state = _pair_state(native, box[1], EDGE * np.eye(3))
     alone = native.getState(forces=True, groups=PAIR_GROUPS).getForces(asNumpy=True)._value

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <stdexcept>
 
 #include "context.h"
 #include "openmm/internal/ContextImpl.h"
@@ -226,6 +227,8 @@ FlowAngle& angle_between(FlowCentre& centre, int one, int other) {
 }
 
 std::vector<FlowCentre> centres_of(const CustomHbondForce& stock) {
+    if (stock.getNumPerDonorParameters() != 5)
+        throw std::invalid_argument("The kernel and phyff are of different versions; pip install ./phyff/native");
     std::map<int, FlowCentre> centres;
     for (int donor = 0; donor < stock.getNumDonors(); ++donor) {
         int i, j, k;
