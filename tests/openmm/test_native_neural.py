@@ -240,8 +240,11 @@ def test_the_term_keeps_its_name_group_and_period_beside_native_pair_forces(whol
 @needs_kernel
 def test_dynamics_under_a_barostat_goes_on_from_a_checkpoint(whole) -> None:
     system, positions = copy.deepcopy(whole[0]), whole[1]
-    system.addForce(openmm.MonteCarloBarostat(1.0, 300.0, 2))
+    barostat = openmm.MonteCarloBarostat(1.0, 300.0, 2)
+    barostat.setRandomNumberSeed(1)
+    system.addForce(barostat)
     integrator = FORCE_FIELD.integrator(300.0, 0.5)
+    integrator.setRandomNumberSeed(1)
     context = openmm.Context(accelerated(system, CPU), integrator, CPU, {"Threads": "1"})
     stock = context_of(whole[0])
     context.setPositions(positions)

@@ -234,8 +234,11 @@ def test_a_copied_system_has_the_same_energy(box) -> None:
 def test_dynamics_under_a_barostat_keeps_to_the_energy_of_torch(box) -> None:
     topology, positions, names, _ = box
     system = FORCE_FIELD.create_system(topology)
-    system.addForce(openmm.MonteCarloBarostat(1.0, 300.0, 2))
+    barostat = openmm.MonteCarloBarostat(1.0, 300.0, 2)
+    barostat.setRandomNumberSeed(1)
+    system.addForce(barostat)
     integrator = FORCE_FIELD.integrator(300.0, 0.5)
+    integrator.setRandomNumberSeed(1)
     context = openmm.Context(system, integrator, openmm.Platform.getPlatformByName("CPU"), {"Threads": "1"})
     context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, 100.0, 30)
