@@ -327,6 +327,13 @@ def train(
             "fit what is new, and what bare cations feel.",
         ),
     ] = False,
+    renew: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="With --extend: fit the classes that this molecule alone has anew too, so that its liquid "
+            "changes and those of others stay; may be given again.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes of the quantum chemistry.")] = 2,
     parsl: Parsl = None,
 ) -> None:
@@ -339,7 +346,7 @@ def train(
     from phyff.species.library import library_directory
 
     use_cluster(parsl)
-    make_library(library_directory(), PHYFF_2026A, workers, fit_only, extend, _say)
+    make_library(library_directory(), PHYFF_2026A, workers, fit_only, extend, renew or (), _say)
 
 
 @app.command()

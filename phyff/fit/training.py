@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import combinations_with_replacement, product
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from phyff.errors import FitError
+from phyff.errors import FitError, InputError
 from phyff.fit.contact_shapes import contact_potentials
 from phyff.fit.dispersion import fit_dispersion_widths
 from phyff.fit.multipole import cation_sizes, contact_shares
@@ -26,7 +26,7 @@ from phyff.fit.short_range import (
 )
 from phyff.fit.species import fit_nonbonded, with_valence
 from phyff.model.cluster import Cluster, permanent_energy
-from phyff.model.parameters import START_DAMPING, ShortRange, species_tensors
+from phyff.model.parameters import FALLBACK, START_DAMPING, ShortRange, species_tensors
 from phyff.qm.dimers import Partner, approach_job_of, scan_jobs
 from phyff.qm.executor import Job, run_jobs
 from phyff.qm.level import LevelOfTheory
@@ -80,6 +80,7 @@ def make_library(
     workers: int,
     fit_only: bool,
     extend: bool = False,
+    renew: Sequence[str] = (),
     say: Callable[[str], None] = print,
 ) -> None:
     """Everything in `folder` (molecules/) from quantum data: species files and short_range.json. Records are
@@ -87,11 +88,17 @@ def make_library(
 
     fit_only: fit the dimer records there are, compute none. extend: keep the classes of molecules that
     short_range.json has, and all but the flow of charge of species that nothing else changes; fit what is new
-    and what bare cations feel.
+    and what bare cations feel. renew: names of molecules whose own classes, which no other has, are fitted
+    anew as well.
     Raises:
         JobError, FitError: a calculation or a fit failed.
-        InputError: there is no short_range.json to extend.
+        InputError: there is no short_range.json to extend, or nothing of that name to renew.
     """
+    if renew and not extend:
+        raise InputError("--renew goes with --extend: without it everything is fitted anew.")
+    unknown = sorted(set(renew) - set(SOLVENTS) - set(ANIONS) - set(CORE))
+    if unknown:
+        raise InputError(f"--renew {unknown[0]}: the library has no such molecule; 'phyff info' lists them.")
     store = RecordStore(folder / "records")
     earlier = ShortRange.load(folder / SHORT_RANGE_FILE) if extend else None
     data = {}
@@ -109,7 +116,13 @@ def make_library(
     for name, one in species.items():
         say(f"{name}: {_flow_verdict(one)}")
     held = {name: own for name, own in species.items() if any(name in p.names for p in points)}
-    model = train(points, held, level, say, earlier)
+    kept = without_own_classes(earlier, species, renew) if earlier else None
+    model = train(points, held, level, say, kept)
+    if earlier and kept:
+        origin = {"fingerprint": earlier.fingerprint, **earlier.provenance}
+        fitted_anew = sorted(set(earlier.classes) - set(kept.classes))
+        history = {**model.provenance, "extends": origin, "fitted_anew": fitted_anew}
+        model = model.model_copy(update={"provenance": history})
     for name, own in data.items():
         path = folder / f"{name}.json"
         if earlier and path.is_file() and _alike(species[name], earlier, model):
@@ -122,6 +135,17 @@ def make_library(
         say(f"{name}: {change} valence terms, written to {path}")
     (folder / SHORT_RANGE_FILE).write_text(model.model_dump_json(indent=1) + "\n")
     say(f"short range: written to {folder / SHORT_RANGE_FILE}")
+
+
+def without_own_classes(
+    model: ShortRange, species: Mapping[str, SpeciesParameters], names: Collection[str]
+) -> ShortRange:
+    """The model without the classes, coarser ones too, that the named species alone have."""
+    labels = {name: {label for own in s.atom_classes for label in own} for name, s in species.items()}
+    theirs = set().union(*(labels[name] for name in names))
+    others = set().union(*(own for name, own in labels.items() if name not in names), {FALLBACK})
+    classes = {label: c for label, c in model.classes.items() if label not in theirs - others}
+    return model.model_copy(update={"classes": classes})
 
 
 def with_tested_flow(
@@ -288,7 +312,6 @@ def train(
     alphas: dict[str, float] = {}
     attracting: list[str] = []
     if earlier:
-        provenance["extends"] = {"fingerprint": earlier.fingerprint, **earlier.provenance}
         widths.update(earlier.dispersion_widths)
         alphas.update(earlier.damping_alpha)
         attracting += attracting_cations(earlier, list(species.values()))

@@ -7,8 +7,9 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pytest
 import torch
-from library_species import RECORDS, SHORT_RANGE, load, random_pose, with_random_flows
+from library_species import NAMES, RECORDS, SHORT_RANGE, load, random_pose, with_random_flows
 
+from phyff.errors import InputError
 from phyff.fit.short_range import IN_LIQUIDS, DimerPoint, is_held_out
 from phyff.fit.training import (
     CORE,
@@ -18,8 +19,10 @@ from phyff.fit.training import (
     _alike,
     _with_flow_of,
     dimer_jobs,
+    make_library,
     training_pairs,
     with_tested_flow,
+    without_own_classes,
 )
 from phyff.model.cluster import Cluster, permanent_energy
 from phyff.model.parameters import ShortRange, ShortRangeClass, species_tensors
@@ -51,6 +54,25 @@ def test_a_model_that_differs_towards_cations_only_leaves_the_files_of_species_a
     other = SHORT_RANGE.classes["*"].model_copy(update={"exchange": 0.36})
     classes = SHORT_RANGE.model_copy(update={"classes": {**SHORT_RANGE.classes, oxygen: other}})
     assert not _alike(species, SHORT_RANGE, classes)
+
+
+def test_what_is_renewed_of_an_earlier_model_is_what_no_other_species_has() -> None:
+    species = {name: load(name) for name in NAMES}
+    labels = {name: {label for own in s.atom_classes for label in own} for name, s in species.items()}
+    every = dict.fromkeys(set().union(*labels.values()), SHORT_RANGE.classes["*"])
+    model = SHORT_RANGE.model_copy(update={"classes": {**every, **SHORT_RANGE.classes}})
+    assert without_own_classes(model, species, ()) == model
+    gone = set(model.classes) - set(without_own_classes(model, species, ["VC"]).classes)
+    others = set().union(*(own for name, own in labels.items() if name != "VC"))
+    assert {"C3(C3,H1,O2)", "H1(C3)"} < gone == labels["VC"] - others
+
+
+@pytest.mark.parametrize(
+    ("extend", "renew", "message"), [(False, ["VC"], "--extend"), (True, ["water"], "no such molecule")]
+)
+def test_what_cannot_be_renewed_is_refused(tmp_path, extend, renew, message) -> None:
+    with pytest.raises(InputError, match=message):
+        make_library(tmp_path, PHYFF_2026A, 1, True, extend, renew)
 
 
 LITHIUM = load("Li+")
