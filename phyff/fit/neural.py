@@ -268,14 +268,15 @@ def errors_by_class(
     tensors: Mapping[str, SpeciesTensors],
     baseline: bool = True,
     by_left_out: bool = False,
+    classes: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Root mean square errors of physics and of the hybrid, by pair of species, number of molecules, and ALL.
-    by_left_out: the samples are those that the committee was trained on, and each is judged only by the
-    members that left it out.
+    """Root mean square errors of physics and of the hybrid, by pair of species, number of molecules, and ALL,
+    or by `classes`, which say what samples by number belong to each. by_left_out: the samples are those that
+    the committee was trained on, and each is judged only by the members that left it out.
 
-    "rms" is over labels with a total below zero, kJ/mol; "weighted_rms" over all, weighted as in the
-    training; "force_rms" of an atom's share of net force and torque, kJ/mol/nm; "spread" the committee's mean
-    standard deviation.
+    "rms" is over labels with a total below zero, kJ/mol, and "total_rms" that of these totals; "weighted_rms"
+    over all, weighted as in the training; "force_rms" of an atom's share of net force and torque, kJ/mol/nm;
+    "spread" the committee's mean standard deviation.
     """
     if not samples:
         return {}
@@ -289,14 +290,16 @@ def errors_by_class(
         "physics": np.array([s.residual for s in samples]) if baseline else data.targets.numpy(),
         "hybrid": (data.targets - (judges * energies).sum(0)).numpy(),
     }
-    weights, attractive = data.weights.numpy(), np.array([s.label.total < 0.0 for s in samples])
+    totals, weights = np.array([s.label.total for s in samples]), data.weights.numpy()
+    attractive = totals < 0.0
     spread = energies.std(0, correction=0).numpy()
     forces = (judges[:, data.owner, None] * forces).sum(0)
     rows = {}
-    for name, own in sorted(_classes(samples).items()):
+    for name, own in sorted(_classes(samples).items()) if classes is None else classes.items():
         mask = np.zeros(len(samples), dtype=bool)
-        mask[own] = True
+        mask[list(own)] = True
         row = {"labels": float(len(own)), "attractive": float((mask & attractive).sum())}
+        row["total_rms"] = _rms(totals[mask & attractive])
         for kind, error in errors.items():
             row[f"{kind}_rms"] = _rms(error[mask & attractive])
             row[f"{kind}_weighted_rms"] = _rms((error * weights)[mask])
