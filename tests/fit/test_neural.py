@@ -97,6 +97,16 @@ def test_a_known_correction_is_learned_on_scans_that_were_never_seen(samples, tr
     assert errors["3 molecules"]["hybrid_force_rms"] < 0.6 * errors["3 molecules"]["physics_force_rms"]
 
 
+def test_errors_are_those_of_the_classes_that_are_asked_for(samples, trained) -> None:
+    own = _split(samples, "test")
+    first = [k for k, sample in enumerate(own) if len(sample.label.names) == 3]
+    found = errors_by_class(trained, own, TENSORS, classes={"first": first, "all": range(len(own))})
+    expected = errors_by_class(trained, own, TENSORS)
+    assert found == {"first": expected["3 molecules"], "all": expected["all"]}
+    totals = np.array([own[k].label.total for k in first])
+    assert found["first"]["total_rms"] == pytest.approx(np.sqrt((totals[totals < 0.0] ** 2).mean()), abs=1e-4)
+
+
 def test_a_training_repeats_itself(samples, trained) -> None:
     assert _train(samples) == trained
 
