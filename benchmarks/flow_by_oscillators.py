@@ -1,6 +1,6 @@
 """What if oscillators carried the charge that flows, and all molecules felt it? A study.
 
-    python benchmarks/flow_by_oscillators.py [EVERY]     every EVERYth label (default 1, ten minutes)
+    python benchmarks/flow_by_oscillators.py [EVERY]     every EVERYth label (default 1, five minutes)
 
 Today bare cations alone feel the charge that has flowed along bonds (phyff/model/charge_flow.py). Here each
 bond's dipole, charge times length, is shared by the oscillators of its ends: the rests of their springs move
