@@ -26,6 +26,7 @@ from phyff.fit.species import CHARGE_TEMPERATURE, boltzmann_weights
 from phyff.fit.training import load_dimers
 from phyff.model.charge_flow import flow_energy
 from phyff.model.cluster import (
+    MAX_ITERATIONS,
     Cluster,
     interaction_energy,
     oscillator_energy,
@@ -145,13 +146,12 @@ def _carried_energy(label: Label, tensors: Mapping[str, SpeciesTensors]) -> floa
         moved.append(rest)
     cluster = cluster_of(label, tensors)
     rest, displaced = torch.cat(moved), torch.cat(alone)
-    while True:
+    for _ in range(MAX_ITERATIONS):
         step = -_gradient(cluster, displaced, rest) / DRUDE_FORCE_CONSTANT
-        if not torch.isfinite(step).all():
-            raise SystemExit(f"The induced dipoles of {label.source} do not converge.")
         if not len(step) or float(step.abs().max()) < TOLERANCE:
             return _energy(cluster, displaced, rest).item() - at_rest
         displaced = displaced + 0.8 * step
+    raise SystemExit(f"The induced dipoles of {label.source} do not converge.")
 
 
 def flow_dipoles(species: SpeciesTensors, xyz: Tensor) -> Tensor:

@@ -121,7 +121,8 @@ def make_library(
     if earlier and kept:
         origin = {"fingerprint": earlier.fingerprint, **earlier.provenance}
         fitted_anew = sorted(set(earlier.classes) - set(kept.classes))
-        history = {**model.provenance, "extends": origin, "fitted_anew": fitted_anew}
+        command = " ".join(["phyff train --extend", *(f"--renew {name}" for name in renew)])
+        history = {**model.provenance, "command": command, "extends": origin, "fitted_anew": fitted_anew}
         model = model.model_copy(update={"provenance": history})
     for name, own in data.items():
         path = folder / f"{name}.json"
@@ -303,7 +304,7 @@ def train(
         raise FitError("There are no dimer records to train on; run 'phyff train' without --fit-only first.")
     provenance = {
         "level_of_theory": level.to_dict(),
-        "command": "phyff train --extend" if earlier else "phyff train",
+        "command": "phyff train",
         "date": datetime.now(UTC).date().isoformat(),
         "pairs": sorted({p.pair for p in points}),
     }
