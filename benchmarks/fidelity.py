@@ -1,11 +1,11 @@
 """How far the `drude` engine is from the `multipole` engine in electrostatics and induction.
 
-    python benchmarks/fidelity.py [--out FILE.json]
+    python benchmarks/fidelity.py [--run RUN_DIR] [--out FILE.json]
 
-Dimers of the training set, neighbours in liquids among them, clusters cut from a packed box, and the labelled
-clusters of three molecules or more that the neural term learns from. Both energies are those of the torch
-references (phyff/model), which tests hold the OpenMM engines to; the short range is the same in both and left
-out.
+Dimers of the training set, neighbours in liquids among them, clusters cut from a packed box, the labelled
+clusters of three molecules or more that the neural term learns from, and clusters around bare cations cut
+from finished runs. Both energies are those of the torch references (phyff/model), which tests hold the OpenMM
+engines to; the short range is the same in both and left out.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ from scipy.spatial.distance import cdist
 from torch import Tensor
 
 from phyff import builder
+from phyff.errors import InputError
 from phyff.fit.neural import load_clusters
 from phyff.fit.training import load_dimers
 from phyff.formulation import Formulation
+from phyff.labelling import frames_of_run
 from phyff.model import cluster as drude
 from phyff.model import multipoles
 from phyff.model.cluster import Cluster
 from phyff.model.parameters import ShortRange, SpeciesTensors
 from phyff.openmm.forcefield import ForceField
+from phyff.qm.clusters import cut_clusters
 from phyff.species.library import SHORT_RANGE_FILE, library_directory
 from phyff.species.parameters import SpeciesParameters
 
@@ -46,6 +49,7 @@ CHELATING = "DME"
 """Holds a cation with two oxygens; its labelled clusters are a row of their own."""
 CLUSTER_SIZES = (3, 4, 5, 6)
 CLUSTERS_EACH = 13
+CLUSTERS_OF_RUN = 52
 ATOMS = 500
 RELAXATION_STEPS = 200
 
@@ -89,12 +93,20 @@ def main() -> None:
     parser.add_argument(
         "--molecules", type=Path, default=library_directory(), help="folder of the species files"
     )
+    parser.add_argument(
+        "--run",
+        type=Path,
+        action="append",
+        default=[],
+        help="cut clusters from it; may be given again",
+    )
     parser.add_argument("--out", type=Path, help="also write the tables as JSON")
     options = parser.parse_args()
     forcefield = _force_field(options.molecules)
     dimers = dimer_differences(forcefield, options.molecules / "records")
     clusters = cluster_differences(forcefield)
     labelled = labelled_differences(forcefield, options.molecules / "records" / "cluster")
+    shells = [d for run in options.run for d in run_differences(forcefield, run)]
     tables = {
         "bound dimers by pair": rows(dimers, lambda d: d.label),
         "bound dimers by kind": rows(dimers, lambda d: d.kind),
@@ -109,8 +121,12 @@ def main() -> None:
             [d for d in dimers if d.kind == WITH_CATION], lambda d: _shell(d.shortest)
         ),
         "clusters by number of molecules": rows(clusters, lambda d: f"{d.molecules} molecules, {d.kind}"),
+        "clusters around cations in runs": rows(shells, lambda d: f"{d.molecules} molecules"),
+        "clusters around cations in runs, all": rows(shells, lambda d: "all"),
     }
     for title, table in tables.items():
+        if not table:
+            continue
         print(f"\n{title}: drude - multipole, rms, kJ/mol and kJ/mol/nm; 'of': force on a molecule itself")
         print(f"{'':32s}{'n':>5s}{'elec':>8s}{'induct':>8s}{'sum':>8s}{'force':>8s}{'of':>8s}{'atom':>8s}")
         for row in table:
@@ -162,6 +178,23 @@ def labelled_differences(forcefield: ForceField, folder: Path) -> list[Differenc
         for label in load_clusters(folder, {s.name: s for s in forcefield.species})
         if len(label.names) > 2
     ]
+
+
+def run_differences(forcefield: ForceField, run_dir: Path) -> list[Difference]:
+    """Of bare cations with molecules that touch them at some moments of a finished run.
+
+    Raises:
+        InputError: the run holds no bare cation, or is not finished.
+    """
+    cations = [s.name for s in forcefield.species if s.is_bare_cation]
+    frames = frames_of_run(run_dir)
+    present = sorted(set(cations) & {s.name for s in frames[0].species})
+    if not present:
+        raise InputError(
+            f"--run: {run_dir} holds none of {', '.join(cations)}; give a run of an electrolyte."
+        )
+    cut = cut_clusters(frames, CLUSTERS_OF_RUN, run_dir.name, 1, CLUSTER_SIZES, present)
+    return [difference(forcefield, list(zip([s.name for s in c.species], c.xyz, strict=True))) for c in cut]
 
 
 def _relaxed(forcefield: ForceField, topology: Topology, packed: np.ndarray) -> np.ndarray:
