@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -39,12 +39,16 @@ class Job:
         spec: everything the result depends on, in plain JSON types.
         function: module-level function from spec to record (it runs in another process).
         name: what the user sees when it runs or fails.
+        given: what the function gets besides, merged into the specification. For what follows from other
+            records that `spec` names: numbers computed from them differ in the last digits between
+            processors, and must not enter the key.
     """
 
     kind: str
     spec: dict[str, Any]
     function: Callable[[dict[str, Any]], dict[str, Any]]
     name: str
+    given: dict[str, Any] = field(default_factory=dict)
 
 
 def run_jobs(
@@ -99,7 +103,9 @@ def _outcomes(jobs: Sequence[Job], workers: int) -> Generator[tuple[int, dict[st
     """Number and record, or what went wrong, of every job as it ends."""
     with worker_pool(min(max(1, workers), len(jobs)), 1) as pool:
         try:
-            running = {pool.submit(_timed, job.function, job.spec): i for i, job in enumerate(jobs)}
+            running = {
+                pool.submit(_timed, job.function, {**job.spec, **job.given}): i for i, job in enumerate(jobs)
+            }
             for future in as_completed(running):
                 error = future.exception()
                 if error is None:

@@ -9,7 +9,7 @@ is found again on any machine without computing anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -35,7 +35,7 @@ from phyff.qm.mbis import mbis
 from phyff.qm.optimise import minimise
 from phyff.qm.polarizability import frequency_quadrature, response, static_polarizability
 from phyff.qm.scf import DenseBasis, DenseRKS, converge
-from phyff.qm.store import RecordStore, rounded_geometry
+from phyff.qm.store import RecordStore, record_key, rounded_geometry
 from phyff.qm.symmetry import complete_hessian, operations, symmetrised, unique_atoms
 from phyff.species.conformers import conformers, one_a_basin
 from phyff.species.molecule import Molecule
@@ -217,9 +217,9 @@ def monomer_records(
     def stage(jobs: list[Job], label: str) -> list[dict[str, Any]]:
         return run_jobs(jobs, store, workers, f"{molecule.smiles} {label}")
 
-    minima, hessian = _minima(molecule, level, stage)
+    minima, hessian, rows = _minima(molecule, level, stage)
     geometries = [xyz for _, xyz in minima]
-    samples = _valence_samples(molecule, level, minima, hessian, stage)
+    samples = _valence_samples(molecule, level, minima, hessian, rows, stage)
     shapes = _shapes(samples)
     places = {f"{i}": xyz for i, xyz in enumerate(geometries)} | {s.group: s.xyz for s in shapes}
     spec = [_spec(molecule, xyz, _density_level(level)) for xyz in places.values()]
@@ -277,9 +277,9 @@ Stage = Callable[[list[Job], str], list[dict[str, Any]]]
 
 def _minima(
     molecule: Molecule, level: LevelOfTheory, stage: Stage
-) -> tuple[list[tuple[float, np.ndarray]], np.ndarray]:
-    """Minima as (energy, (N, 3) bohr), lowest first, and the Hessian of the lowest, which is checked to be a
-    minimum.
+) -> tuple[list[tuple[float, np.ndarray]], np.ndarray, list[str]]:
+    """Minima as (energy, (N, 3) bohr), lowest first, the Hessian of the lowest, which is checked to be a
+    minimum, and the keys of the records that it is made of.
     """
     name, key = molecule.smiles, level.geometry_key()
     guess = {
@@ -302,7 +302,7 @@ def _minima(
 
     minima = _distinct(molecule, optimised(starts))
     if molecule.n_atoms == 1:
-        return minima, np.zeros((3, 3))
+        return minima, np.zeros((3, 3)), []
     for _ in range(3):
         lowest = symmetrised(molecule.elements, minima[0][1])
         minima[0] = (minima[0][0], lowest)
@@ -317,7 +317,7 @@ def _minima(
         hessian = complete_hessian(symmetry, dict(zip(atoms, rows, strict=True)))
         downhill = _saddle_mode(molecule, lowest, hessian)
         if downhill is None:
-            return minima, hessian
+            return minima, hessian, [record_key(job.kind, job.spec) for job in jobs]
         escaped = optimised([lowest + sign * 0.4 * downhill for sign in (1.0, -1.0)])
         minima = _distinct(molecule, escaped + minima[1:])
     raise MonomerError(f"{name}: no true minimum found; the geometry keeps an imaginary vibration.")
@@ -362,10 +362,12 @@ def _valence_samples(
     level: LevelOfTheory,
     minima: list[tuple[float, np.ndarray]],
     hessian: np.ndarray,
+    hessian_records: Sequence[str],
     stage: Stage,
 ) -> list[ValenceSample]:
     """Gradients at thermal displacements of every conformer, on rigid torsion scans of the lowest, at the
-    minima, and where several torsions are turned at once.
+    minima, and where several torsions are turned at once. The Hessian is that of the lowest, and made of
+    `hessian_records`.
     """
     if molecule.n_atoms == 1:
         return []
@@ -377,9 +379,11 @@ def _valence_samples(
             "count": THERMAL_SAMPLES if i == 0 else OTHER_CONFORMER_SAMPLES,
             "temperature_K": SAMPLE_TEMPERATURE,
             "torsion_points": TORSION_POINTS if i == 0 else 0,
-            "hessian_hartree_bohr2": np.round(hessian, 6).tolist() if i == 0 else [],
+            "hessian_records": list(hessian_records) if i == 0 else [],
         }
-        jobs.append(Job("valence_geometries", spec, valence_geometries_job, f"{name} displacements {i}"))
+        given = {"hessian_hartree_bohr2": hessian.tolist()} if i == 0 else {}
+        title = f"{name} displacements {i}"
+        jobs.append(Job("valence_geometries", spec, valence_geometries_job, title, given))
     lowest = minima[0][1]
     turning = skeleton_dihedrals(molecule, lowest * BOHR_NM)
     groups: list[str] = []
@@ -524,8 +528,9 @@ def gradient_job(spec: dict[str, Any]) -> dict[str, Any]:
 def valence_geometries_job(spec: dict[str, Any]) -> dict[str, Any]:
     """Thermal displacements and rigid torsion scans of a minimum: `xyz_bohr` (n, N, 3) and their `groups`."""
     molecule, xyz = Molecule.from_smiles(spec["mapped_smiles"]), np.array(spec["xyz_bohr"])
-    hessian = np.array(spec["hessian_hartree_bohr2"])
-    if not hessian.size:
+    if "hessian_hartree_bohr2" in spec:
+        hessian = np.array(spec["hessian_hartree_bohr2"])
+    else:
         hessian = gfn2_hessian(spec["elements"], xyz, spec["charge"])
     displaced = thermal_displacements(
         xyz * BOHR_NM,

@@ -2,13 +2,14 @@
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from phyff.qm.executor import Job, JobError, run_jobs
-from phyff.qm.store import RecordStore
+from phyff.qm.store import RecordStore, read_record
 
 
 def square(spec: dict[str, Any]) -> dict[str, Any]:
@@ -55,3 +56,16 @@ def test_jobs_of_a_killed_worker_are_given_to_another(tmp_path):
     jobs = [Job("square", {"value": v, "trace": str(trace)}, kill_once, f"square of {v}") for v in (1, 2, 3)]
     assert [record["square"] for record in run_jobs(jobs, store, workers=2)] == [1, 4, 9]
     assert trace.exists()
+
+
+def cube(spec: dict[str, Any]) -> dict[str, Any]:
+    return {"cube": spec["value"] * spec["square"]}
+
+
+def test_what_a_job_is_given_reaches_its_function_and_not_its_key(tmp_path):
+    store = RecordStore(tmp_path)
+    job = Job("cube", {"value": 3}, cube, "cube of 3", given={"square": 9})
+    assert run_jobs([job], store, workers=1)[0]["cube"] == 27
+    (path,) = tmp_path.rglob("*.json")
+    assert read_record(path)["spec"] == {"value": 3}
+    assert run_jobs([replace(job, given={"square": 9.0000001})], store, workers=1)[0]["cube"] == 27

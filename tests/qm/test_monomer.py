@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from library_species import quantum_data
 from tblite.interface import Calculator
 
 from phyff.fit.sampling import skeleton_dihedrals
@@ -55,6 +56,16 @@ def test_the_density_of_a_moving_molecule_is_computed_at_its_samples(water):
         assert shape.xyz == pytest.approx(sample.xyz, abs=1e-6)
         assert shape.dipole == pytest.approx(data.densities[0].dipole, abs=0.2)
         assert np.abs(shape.dipole - data.densities[0].dipole).max() > 1e-3
+
+
+@pytest.mark.parametrize("shift", (1e-9, -1e-9))
+def test_the_last_digits_of_a_hessian_decide_nothing_about_which_records_are_asked_for(monkeypatch, shift):
+    here, complete = quantum_data("COCCOC"), monomer.complete_hessian
+    monkeypatch.setattr(monomer, "complete_hessian", lambda *given: complete(*given) + shift)
+    elsewhere = quantum_data("COCCOC")
+    assert elsewhere.hessian - here.hessian == pytest.approx(shift, rel=1e-3)
+    for one, other in zip(here.samples + here.shapes, elsewhere.samples + elsewhere.shapes, strict=True):
+        assert np.array_equal(one.xyz, other.xyz)
 
 
 def test_multipoles_reproduce_the_potential_they_came_with(water):
