@@ -78,7 +78,8 @@ def analyze(
     charge an atom, which also give the dielectric constant. Ions count with whole charges in conductivity.
     Residues in neither are looked up in the library by name. Raises InputError.
     """
-    universe = _open(trajectory, topology)
+    universe = _open(trajectory, topology, conditions.frame_ps)
+    _edge_nm(universe.dimensions)
     species, order, atomic_charges = _species(universe, smiles, charges)
     series, production, notes = _read(universe, species, order, conditions)
     settings: dict[str, Any] = {
@@ -113,23 +114,30 @@ def read_charges(path: Path) -> dict[str, float | list[float]]:
     """Charges by residue name from JSON: {"LI": 0.8, "PF6": [-0.4, ...]}."""
     try:
         data = json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"charges: {path} cannot be read as JSON ({error}).") from error
     if not isinstance(data, dict) or not all(
-        isinstance(value, (int, float)) or (isinstance(value, list) and value) for value in data.values()
+        _is_number(value) or (isinstance(value, list) and value and all(map(_is_number, value)))
+        for value in data.values()
     ):
         raise InputError(f"charges: {path} must map residue names to a net charge or a list, one an atom.")
     return data
 
 
-def _open(trajectory: Path, topology: Path) -> MDAnalysis.Universe:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _open(trajectory: Path, topology: Path, frame_ps: float | None) -> MDAnalysis.Universe:
+    """frame_ps: between frames, if not as the trajectory has it."""
     for field, path in (("topology", topology), ("trajectory", trajectory)):
         if not path.is_file():
             raise InputError(f"{field}: there is no file {path}.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            universe = MDAnalysis.Universe(str(topology), str(trajectory))
+            spacing = {} if frame_ps is None else {"dt": frame_ps}
+            universe = MDAnalysis.Universe(str(topology), str(trajectory), **spacing)
             if not hasattr(universe.atoms, "elements") or not all(universe.atoms.elements):
                 universe.guess_TopologyAttrs(force_guess=["elements"])
     except Exception as error:  # MDAnalysis raises whatever its format readers raise
@@ -248,7 +256,7 @@ def _read(
     conditions: Conditions,
 ) -> tuple[NptSeries, Production, list[str]]:
     """Box series, production trajectory and warnings."""
-    frame_ps = conditions.frame_ps or float(universe.trajectory.dt)
+    frame_ps = _frame_ps(universe)
     skip = math.ceil(conditions.skip_ps / frame_ps)
     n_frames = len(universe.trajectory) - skip
     if n_frames < 2:
@@ -293,6 +301,16 @@ def _read(
     box_nm = float(edges.mean())
     production = Production(barycentric(species, centres), snapshots, stride, frame_ps, box_nm)
     return NptSeries(times, densities, edges**3), production, notes
+
+
+def _frame_ps(universe: MDAnalysis.Universe) -> float:
+    """Time between frames; where it is not known MDAnalysis would assume 1 ps."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        frame_ps = float(universe.trajectory.dt)
+    if any("dt" in str(one.message) for one in said) or frame_ps <= 0.0:
+        raise InputError("trajectory: it does not say how far its frames are apart; give --frame-ps.")
+    return frame_ps
 
 
 def _edge_nm(dimensions: NDArray[np.floating] | None) -> float:

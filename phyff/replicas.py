@@ -39,7 +39,7 @@ from phyff.properties.density import MIN_INDEPENDENT, SeriesMean
 from phyff.properties.density import TARGET_RELATIVE_ERROR as DENSITY_ERROR
 from phyff.properties.dielectric import force_field_dipoles
 from phyff.properties.displacement import TARGET_RELATIVE_ERROR as TRANSPORT_ERROR
-from phyff.properties.result import CONVERGED, duration, not_converged
+from phyff.properties.result import CONVERGED, duration, lacks_sampling, not_converged
 from phyff.properties.structure import EXCHANGES
 from phyff.properties.structure import TARGET_ERROR as COORDINATION_ERROR
 from phyff.properties.thermodynamics import TARGET_RELATIVE_ERROR as FLUCTUATION_ERROR
@@ -237,20 +237,21 @@ def _limits(n: int) -> tuple[float, float]:
 def _mean(own: Sequence[Property]) -> Property:
     """The mean of values, its error from theirs.
 
-    Series that lack nothing but independent samples make a converged mean: their samples add up.
+    Series that lack nothing but independent samples make a converged mean: their samples add up. What
+    another series lacks the mean lacks too.
     """
     value = float(np.mean([p.value for p in own]))
     error = math.sqrt(sum(p.error**2 for p in own)) / len(own)
     samples = [float(p.details.get("independent_samples", 0.0)) for p in own]
-    verdict = next((p.verdict for p in own if not p.converged), CONVERGED)
+    verdicts = [p.verdict for p in own if not p.converged]
     if min(samples) > 0.0 and sum(samples) >= MIN_INDEPENDENT:
-        verdict = CONVERGED
+        verdicts = [verdict for verdict in verdicts if not lacks_sampling(verdict)]
     details = {
         **own[0].details,
         "independent_samples": sum(samples),
         "method": f"mean of {len(own)} replicas; {own[0].details.get('method', '')}",
     }
-    return Property(value, error, own[0].unit, verdict, details)
+    return Property(value, error, own[0].unit, next(iter(verdicts), CONVERGED), details)
 
 
 def _verdict(

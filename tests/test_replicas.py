@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from phyff import md, replicas
 from phyff.cli import app
-from phyff.properties import Property, study
-from phyff.properties.result import CONVERGED
+from phyff.properties import study
+from phyff.properties.result import CONVERGED, Property, not_converged
 from phyff.properties.trajectory import Run
 from phyff.replicas import replica_error, study_replicas
 from phyff.side_by_side import Simulation
@@ -78,6 +78,9 @@ def test_values_are_pooled_and_the_errors_shrink(tmp_path):
     assert any("sums over all of them" in warning for warning in found["provenance"]["warnings"])
 
 
+WHYS = ("only 20 independent samples", "the liquid is no lower in energy than its vapour")
+
+
 def test_replicas_that_disagree_widen_the_error_and_lose_the_verdict(tmp_path):
     alone = study(replica_set(tmp_path, [1.28, 1.30, 1.33], n_frames=60) / "replica-1")
     together, _ = study_replicas(tmp_path)
@@ -98,6 +101,13 @@ def test_short_replicas_do_not_add_up_to_a_long_one():
     verdict = replicas._verdict("coordination_Li_O", p, {}, run, length_ps=100.0, replicas=20)
     assert verdict.startswith("not converged: neighbours stay about 0.5 ns, each replica is 0.1 ns")
     assert replicas._verdict("coordination_Li_O", p, {}, run, length_ps=1000.0, replicas=20) == CONVERGED
+
+
+def test_samples_add_up_and_other_doubts_stay():
+    few, loud = (Property(30.0, 0.1, "", not_converged(why), {"independent_samples": 20.0}) for why in WHYS)
+    assert replicas._mean([few, few]).verdict == CONVERGED
+    assert not replicas._mean([few]).converged
+    assert replicas._mean([few, loud]).verdict == loud.verdict
 
 
 def test_the_command_runs_replicas_and_writes_results_of_all_and_of_each(tmp_path, monkeypatch):

@@ -82,4 +82,6 @@ def contact_survival(replicas: Sequence[Contacts]) -> Floats:
     if not (began > 0.0).all():
         return np.empty(0)
     chance = float(np.mean([c.touching.sum() / len(c.touching) / c.possible for c in replicas]))
+    if chance >= 1.0:  # every pair there is touches all the time
+        return np.ones(lags)
     return (kept / began - chance) / (1.0 - chance)

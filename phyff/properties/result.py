@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 CONVERGED = "converged"
+MORE_OF_THE_SAME = ("not converged: only ", "not converged: error ")
+"""So begin verdicts on too few independent samples and on too large an error."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ def not_converged(why: str, needed_ps: float | None = None) -> str:
     if needed_ps is None:
         return f"not converged: {why}"
     return f"not converged: {why} (needs about {duration(needed_ps)})"
+
+
+def lacks_sampling(verdict: str) -> bool:
+    """Whether a property is not converged for want of independent samples alone."""
+    return verdict.startswith(MORE_OF_THE_SAME)
 
 
 def too_short(unit: str, why: str, needed_ps: float | None = None) -> Property:

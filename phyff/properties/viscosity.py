@@ -49,9 +49,10 @@ def viscosity_of_flow(
     independent = min(mean.independent for mean in means.values())
     length_ps = sum(one.length_ps for one in series.values())
     flow = linear_response(accelerations, velocities, errors)
-    if not flow.visible:
-        return too_short("cP", "the flow does not show above the noise", 20.0 * length_ps), flow
     scale = density / wave_number**2
+    # As fast as the thermostat's friction alone would let it: noise.
+    if not flow.visible or scale * (1.0 / flow.linear - friction) <= 0.0:
+        return too_short("cP", "the flow does not show above the noise", 20.0 * length_ps), flow
     value, error = scale * (1.0 / flow.linear - friction), scale * flow.linear_error / flow.linear**2
     details = {
         "accelerations_nm_ps2": accelerations.tolist(),
@@ -65,8 +66,6 @@ def viscosity_of_flow(
 
 
 def _verdict(value: float, error: float, independent: float, length_ps: float) -> str:
-    if value <= 0.0:
-        return not_converged("the flow does not show above the noise", 20.0 * length_ps)
     relative = error / value
     if independent < MIN_INDEPENDENT:
         return not_converged(

@@ -119,11 +119,30 @@ def test_what_does_not_fit_the_topology_is_named(foreign, smiles, charges, messa
 
 
 def test_a_charges_file_must_map_names_to_numbers(tmp_path) -> None:  # type: ignore[no-untyped-def]
-    (tmp_path / "q.json").write_text('{"LI": "one"}')
-    with pytest.raises(InputError, match="charges:"):
-        read_charges(tmp_path / "q.json")
+    for wrong in (b'{"LI": "one"}', b'{"LI": true}', b'{"WAT": ["a", "b", "c"]}', b"[1]", b"\xff\xfe"):
+        (tmp_path / "q.json").write_bytes(wrong)
+        with pytest.raises(InputError, match="charges:"):
+            read_charges(tmp_path / "q.json")
     (tmp_path / "q.json").write_text('{"LI": 1, "WAT": [-0.8, 0.4, 0.4]}')
     assert read_charges(tmp_path / "q.json")["LI"] == 1
+
+
+def test_a_trajectory_without_times_or_without_a_box_is_asked_for_them(foreign, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    universe = MDAnalysis.Universe(str(foreign / "top.pdb"), str(foreign / "md.xtc"))
+    timeless, boxless = tmp_path / "md.lammpsdump", tmp_path / "md.xyz"
+    with timeless.open("w") as dump, MDAnalysis.Writer(str(boxless), n_atoms=len(universe.atoms)) as writer:
+        for step, _ in enumerate(universe.trajectory[:3]):
+            writer.write(universe.atoms)
+            dump.write(f"ITEM: TIMESTEP\n{step}\nITEM: NUMBER OF ATOMS\n{len(universe.atoms)}\n")
+            dump.write("ITEM: BOX BOUNDS pp pp pp\n" + 3 * "0 25\n" + "ITEM: ATOMS id x y z\n")
+            for number, (x, y, z) in enumerate(universe.atoms.positions, start=1):
+                dump.write(f"{number} {x} {y} {z}\n")
+    for path, message in ((timeless, "give --frame-ps"), (boxless, "no periodic box")):
+        with pytest.raises(InputError, match=message):
+            analyze(path, foreign / "top.pdb", tmp_path / "out", SMILES, {}, Conditions())
+    given = Conditions(frame_ps=2.0)
+    found = analyze(timeless, foreign / "top.pdb", tmp_path / "out", SMILES, {}, given)
+    assert found.run.settings["provenance"]["frame_ps"] == 2.0
 
 
 def test_the_command_writes_results_and_a_report(foreign, tmp_path) -> None:  # type: ignore[no-untyped-def]

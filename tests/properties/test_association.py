@@ -1,5 +1,7 @@
 """Contacts, residence times and speciation against counts made by hand and a two-state process."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic_run import LI, PF6, BrownianSpecies, SyntheticRun
@@ -35,6 +37,7 @@ def test_contacts_that_never_end_or_never_were_have_no_residence_time() -> None:
     always = Contacts(np.zeros((1, 2), int), np.ones((30, 1), bool), 10, 1.0)
     never = Contacts(np.zeros((0, 2), int), np.zeros((30, 0), bool), 10, 1.0)
     assert residence_time([always]) == np.inf
+    assert residence_time([replace(always, possible=1)]) == np.inf  # a box with one cation and one anion
     assert residence_time([never]) == 0.0
 
 

@@ -45,6 +45,9 @@ def test_a_flow_lost_in_noise_has_no_viscosity() -> None:
     found, _ = viscosity_of_flow(noise, WAVE_NUMBER, DENSITY, FRICTION)
     assert found.to_json()["value"] is None
     assert "above the noise" in found.verdict
+    faster = {a: Series(1.2 * a / FRICTION + 0.002 * ar1(rng, 4000, 4.0), 0.02) for a in (0.02, 0.04, 0.08)}
+    found, curve = viscosity_of_flow(faster, WAVE_NUMBER, DENSITY, FRICTION)
+    assert curve is not None and curve.visible and np.isnan(found.value)
 
 
 def test_a_run_directory_uses_its_own_viscosity_for_the_finite_size_correction(tmp_path) -> None:  # type: ignore[no-untyped-def]
