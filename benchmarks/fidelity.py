@@ -37,7 +37,7 @@ from phyff.model.parameters import ShortRange, SpeciesTensors
 from phyff.openmm.forcefield import ForceField
 from phyff.qm.clusters import cut_clusters
 from phyff.species.library import SHORT_RANGE_FILE, library_directory
-from phyff.species.parameters import SpeciesParameters
+from phyff.species.parameters import SpeciesParameters, library_species
 
 NEUTRAL = "neutral"
 WITH_CATION = "with Li+, Na+ or K+"
@@ -249,12 +249,7 @@ def _shell(shortest: float) -> str:
 
 
 def _force_field(folder: Path) -> ForceField:
-    species = [
-        SpeciesParameters.load(path)
-        for path in sorted(folder.glob("*.json"))
-        if path.name != SHORT_RANGE_FILE
-    ]
-    return ForceField(tuple(species), ShortRange.load(folder / SHORT_RANGE_FILE))
+    return ForceField(tuple(library_species(folder).values()), ShortRange.load(folder / SHORT_RANGE_FILE))
 
 
 def _energies(

@@ -23,7 +23,8 @@ import openmm
 from numpy.typing import NDArray
 from rich.console import Console
 
-from phyff.md.reporters import StageProgress, write_atomically
+from phyff.files import write_atomically
+from phyff.md.reporters import StageProgress
 from phyff.md.run import lock, stop_request
 from phyff.openmm.platforms import platform_named, precision
 from phyff.properties.density import series_mean

@@ -41,8 +41,8 @@ from phyff.openmm.forcefield import ForceField
 from phyff.openmm.multipole import shortest_cutoff
 from phyff.openmm.native import neural_term, pair_forces, with_native_forces, with_native_neural
 from phyff.openmm.platforms import device, platform_named
-from phyff.species.library import SHORT_RANGE_FILE, library_directory
-from phyff.species.parameters import SpeciesParameters
+from phyff.species.library import library_directory
+from phyff.species.parameters import SpeciesParameters, library_species
 from phyff.units import AVOGADRO, COULOMB
 
 NEAR_ZERO = 0.05
@@ -219,9 +219,8 @@ def rows(forcefield: ForceField) -> Iterator[Row]:
 
 def library_force_field() -> ForceField:
     """All species of the library with its short range and neural term."""
-    paths = sorted(p for p in library_directory().glob("*.json") if p.name != SHORT_RANGE_FILE)
-    model = builder.short_range()
-    return ForceField(tuple(map(SpeciesParameters.load, paths)), model, builder.neural_term(model))
+    species, model = library_species(library_directory()), builder.short_range()
+    return ForceField(tuple(species.values()), model, builder.neural_term(model))
 
 
 def boxes(forcefield: ForceField) -> Iterator[Box]:

@@ -20,8 +20,8 @@ import openmm
 from openmm import app, unit
 
 from phyff.analyze import Conditions, analyze
+from phyff.files import write_atomically
 from phyff.md.driven import Driving
-from phyff.md.reporters import write_atomically
 from phyff.md.viscosity import shear_flow
 from phyff.openmm.platforms import platform_named, precision
 from phyff.properties.trajectory import Run

@@ -16,14 +16,18 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
+from phyff import md
 from phyff.errors import InputError
+from phyff.files import write_atomically
 from phyff.formulation import Formulation
-from phyff.md.reporters import write_atomically
 from phyff.measurements import Measurement, Suite
 from phyff.openmm.platforms import processor
 from phyff.properties import Study, study
 from phyff.side_by_side import room, simulate_side_by_side
 from phyff.simulation import command_line, prepare
+
+AT_CONSTANT_PRESSURE = ("density", "compressibility", "thermal_expansion")
+"""Properties that a run has which ends with its density."""
 
 
 def run_suite(
@@ -43,8 +47,8 @@ def run_suite(
     runs: one folder a system; a killed suite goes on there. at_once: systems side by side, None for one a
     core. neural: with the library's neural term. longer: see md.Settings.longer.
     Returns the newest rows of results/NAME.json.
-    Raises InputError for a system the suite does not have, and SimulationError, after the others are
-    finished, when some fail.
+    Raises InputError for a system the suite does not have, or a preset without the suite's properties, and
+    SimulationError, after the others are finished, when some fail.
     """
     missing = set(only) - {row.system for row in suite.rows}
     if missing:
@@ -52,6 +56,7 @@ def run_suite(
             f"only: {', '.join(sorted(missing))} is not in the suite; "
             f"choose from {', '.join(row.system for row in suite.rows)}."
         )
+    _refuse_without_transport(suite, only)
     path = results / f"{name}.json"
     systems: dict[str, list[Measurement]] = {}
     for measured in suite.rows:
@@ -84,6 +89,18 @@ def run_suite(
                 said = f"{_simulated(row)} {row['unit']} ({row['verdict']})"
                 say(f"{row['system']}: {said}, experiment {row['experiment']:g}")
     return newest(_read(path))
+
+
+def _refuse_without_transport(suite: Suite, only: Sequence[str]) -> None:
+    """InputError, before anything is simulated, when the preset ends before what a row needs."""
+    for row in suite.rows:
+        if row.property in AT_CONSTANT_PRESSURE or (only and row.system not in only):
+            continue
+        if not any(stage.trajectory for stage in md.preset(suite.preset).stages):
+            raise InputError(
+                f"preset: a run with preset '{suite.preset}' ends with the density and gives no "
+                f"{row.property} of {row.system}; choose another with --preset."
+            )
 
 
 def newest(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """From a formulation or a SMILES to a force field: library species are read, the others built on the spot."""
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from openmm import app, unit
 
 from phyff.errors import InputError, StoreError
+from phyff.files import replace_atomically, write_atomically
 from phyff.fit.species import build_species
 from phyff.formulation import Box, Formulation
 from phyff.md import PackedSpecies, pack
@@ -135,7 +135,7 @@ def fitted_species(
         update={"provenance": {**species.provenance, "short_range": model.fingerprint}}
     )
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(file, species.save)
+    species.save(file)
     say(f"{name}: built, written to {file}")
     return SpeciesParameters.load(file)  # the file's rounded numbers, so that a second call gives the same
 
@@ -168,9 +168,10 @@ def starting_box(forcefield: ForceField, box: Box, seed: int = 1) -> tuple[app.T
 
 
 def write_force_field(forcefield: ForceField, out: Path) -> Path:
-    """Write out/forcefield.json in one piece; returns its path."""
+    """Write out/forcefield.json; returns its path."""
     out.mkdir(parents=True, exist_ok=True)
-    return _replace(out / "forcefield.json", forcefield.save)
+    forcefield.save(out / "forcefield.json")
+    return out / "forcefield.json"
 
 
 def write_system(forcefield: ForceField, box: Box, cutoff_nm: float, out: Path) -> None:
@@ -187,8 +188,8 @@ def write_system(forcefield: ForceField, box: Box, cutoff_nm: float, out: Path) 
         with path.open("w") as file:
             app.PDBFile.writeFile(topology, positions * unit.nanometer, file, keepIds=True)
 
-    _replace(out / "system.xml", lambda path: path.write_text(openmm.XmlSerializer.serialize(system)))
-    _replace(out / "topology.pdb", write_pdb)
+    write_atomically(out / "system.xml", openmm.XmlSerializer.serialize(system))
+    replace_atomically(out / "topology.pdb", write_pdb)
 
 
 def _is_current(species: SpeciesParameters, model: ShortRange, level: LevelOfTheory) -> bool:
@@ -197,17 +198,6 @@ def _is_current(species: SpeciesParameters, model: ShortRange, level: LevelOfThe
         provenance.get("short_range") == model.fingerprint
         and provenance.get("level_of_theory") == level.to_dict()
     )
-
-
-def _replace(path: Path, write: Callable[[Path], object]) -> Path:
-    """Let `write` fill a file beside `path`, then put it in place: readers never see half of it."""
-    partial = path.with_name(path.name + ".part")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def _silent(line: str) -> None:

@@ -477,8 +477,8 @@ def train_neural(
 
     Stopped or killed, the same command goes on where it was.
     """
+    from phyff.files import write_atomically
     from phyff.fit.neural import LEAVE_OUT, Schedule, make_neural
-    from phyff.md.reporters import write_atomically
     from phyff.model.neural import Architecture
     from phyff.species.library import library_directory
 
@@ -700,7 +700,7 @@ def bench(
     SUITE-neural.*, in folders of their own. Stopped, it goes on where it was.
     """
     from phyff.bench import run_suite, table
-    from phyff.md.reporters import write_atomically
+    from phyff.files import write_atomically
     from phyff.measurements import load_suite
     from phyff.report.parity import save_parity
 
@@ -751,13 +751,9 @@ def info(
 
 def _show_library() -> None:
     from phyff.species import library
-    from phyff.species.parameters import SpeciesParameters
+    from phyff.species.parameters import library_species
 
-    fitted = {
-        path.stem: SpeciesParameters.load(path)
-        for path in sorted(library.library_directory().glob("*.json"))
-        if path.name != library.SHORT_RANGE_FILE
-    }
+    fitted = library_species(library.library_directory())
     table = Table("species", "what it is", "SMILES", "charge", "conformers", "level of theory")
     for species in fitted.values():
         table.add_row(

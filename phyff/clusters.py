@@ -147,7 +147,7 @@ def interaction_energy(
 ) -> dict[str, float]:
     """Parts and total (kJ/mol) of monomers given as (species name, positions in nm in species order).
 
-    "neural" is 0 for a force field without that term, and for the `multipole` engine, whose it is not.
+    "neural" is 0 for a force field without that term.
     SimulationError when the energy is not finite.
     """
     parts: Mapping[str, Any]

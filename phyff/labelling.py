@@ -26,7 +26,8 @@ from phyff.qm.monomer import contact_potential_job_of
 from phyff.species.parameters import SpeciesParameters
 from phyff.units import BOHR_NM
 
-DENSITY_STATE = "state-density.xml"
+DENSITY = "density"
+DENSITY_STATE = f"state-{DENSITY}.xml"
 FRAME_SPACING_PS = 1.5
 """Between frames that clusters are cut from: molecules have vibrated and moved against each other by then, if
 not turned or parted."""
@@ -147,11 +148,10 @@ def frame_of_run(run_dir: Path) -> Frame:
     Raises:
         InputError: the folder holds no run that got so far.
     """
-    if not (run_dir / DENSITY_STATE).is_file():
-        raise InputError(
-            f"{run_dir} holds no {DENSITY_STATE}; give a folder whose density stage is finished."
-        )
-    forcefield, state = ForceField.load(run_dir / "forcefield.json"), RunState.load(run_dir)
+    state = RunState.load(run_dir) if (run_dir / "run.json").is_file() else None
+    if state is None or not state.has_finished(DENSITY):
+        raise InputError(f"{run_dir} is no run whose density stage is finished; give one that is.")
+    forcefield = ForceField.load(run_dir / "forcefield.json")
     final = openmm.XmlSerializer.deserialize((run_dir / DENSITY_STATE).read_text())
     positions = final.getPositions(asNumpy=True).value_in_unit(unit.nanometer)
     vectors = np.array(final.getPeriodicBoxVectors(asNumpy=True).value_in_unit(unit.nanometer))

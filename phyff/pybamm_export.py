@@ -16,6 +16,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem.Descriptors import MolWt  # type: ignore[attr-defined]
 
 from phyff.errors import InputError
+from phyff.files import write_atomically
 
 TEMPERATURE_TOLERANCE_K = 1.0
 QUANTITIES = {
@@ -102,7 +103,7 @@ def export(paths: Sequence[Path], out: Path) -> list[Point]:
             f"results: temperatures run from {min(temperatures):g} to {max(temperatures):g} K; "
             "export each temperature on its own."
         )
-    out.write_text(_file(points))
+    write_atomically(out, _file(points))
     return points
 
 

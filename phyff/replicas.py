@@ -27,8 +27,8 @@ from scipy.stats import chi2, norm  # type: ignore[import-untyped]
 from scipy.stats import t as student_t
 
 from phyff.errors import InputError
+from phyff.files import write_atomically
 from phyff.formulation import Formulation
-from phyff.md.reporters import write_atomically
 from phyff.md.run import lock
 from phyff.parallel import on_cluster
 from phyff.properties import Property, Study, study_of, unconverged_warning, write_results

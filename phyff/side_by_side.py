@@ -115,7 +115,7 @@ def simulate_side_by_side(
         if alone or finished[number]:
             try:
                 simulation.run(console)
-            except SimulationError as problem:
+            except PhyffError as problem:
                 if len(simulations) == 1:
                     raise
                 failures.append(f"{simulation.run_dir.name}: {problem}")

@@ -146,6 +146,13 @@ def test_systems_run_side_by_side_and_a_failing_one_keeps_no_other_from_its_row(
     assert sorted(row["system"] for row in found) == ["good", "too"]
 
 
+def test_a_preset_that_ends_before_what_a_suite_asks_for_is_refused_at_once(tmp_path):
+    suite = load_suite("viscosity", SUITES).model_copy(update={"preset": "density"})
+    with pytest.raises(InputError, match="gives no viscosity of DMC-EC-LiPF6-249-170-34; choose another"):
+        bench.run_suite("viscosity", suite, [], tmp_path / "runs", tmp_path / "results", None, None, print)
+    assert not list(tmp_path.iterdir())
+
+
 def test_labels_beside_a_parity_plot_keep_their_order_and_do_not_overlap():
     close = np.array([0.1, 0.5, 0.501, 0.502, 0.99, 1.0])
     found = apart(close)

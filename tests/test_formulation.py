@@ -101,6 +101,11 @@ def test_explicit_counts_take_ions_and_smiles_with_equal_signs():
     assert counts(box) == {"EC": 90, "Li+": 6, "PF6-": 6}
 
 
+def test_counts_may_name_their_unit():
+    fields = {"counts": {"EC": 60, "DMC": "80", "Li+": "12 molecules", "PF6-": "12 formula units"}}
+    assert counts(Formulation.parse(fields).box()) == {"EC": 60, "DMC": 80, "Li+": 12, "PF6-": 12}
+
+
 def test_mole_parts_set_salt_and_solvent_together():
     fields = {"solvents": {"DME": "4 mol"}, "salts": {"LiFSI": "1 mol"}}
     found = counts(Formulation.parse(fields).box(3000))

@@ -43,7 +43,7 @@ def _run(tmp_path: Path, lithium: np.ndarray) -> Path:
     state = context.getState(positions=True)
     (tmp_path / DENSITY_STATE).write_text(openmm.XmlSerializer.serialize(state))
     FORCE_FIELD.save(tmp_path / "forcefield.json")
-    RunState({}, {"counts": counts}, []).save(tmp_path)
+    RunState({}, {"counts": counts}, [{"name": "density"}], stage="finished").save(tmp_path)
     return tmp_path
 
 

@@ -26,6 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from phyff.errors import FitError, InputError
+from phyff.files import replace_atomically
 from phyff.fit.short_range import CATION_EASE, IN_LIQUIDS, is_held_out, pair_title
 from phyff.fit.training import load_dimers
 from phyff.model.cluster import Cluster, interaction_energy
@@ -45,7 +46,7 @@ from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
 from phyff.qm import clusters
 from phyff.qm.store import read_record
 from phyff.species.library import NEURAL_FILE, SHORT_RANGE_FILE
-from phyff.species.parameters import SpeciesParameters
+from phyff.species.parameters import SpeciesParameters, library_species
 
 FOLDS = 6
 """Parts of the sources that are not held out; each member leaves one out. By a hash, not by their numbers:
@@ -174,19 +175,20 @@ def make_neural(
     parts = {split: [s for s in samples if split_of(s.label.source) == split] for split in SPLITS}
     say(", ".join(f"{split}: {len(own)} labels" for split, own in parts.items()))
 
-    def fit(
-        title: str, train: Sequence[Sample], baseline: bool = True, checkpoint: Path | None = None
-    ) -> NeuralTerm:
+    path = folder / NEURAL_FILE
+    checkpoints: list[Path] = []
+
+    def fit(title: str, train: Sequence[Sample], baseline: bool = True) -> NeuralTerm:
+        checkpoints.append(path.with_suffix(f".{title.replace(' ', '-').replace(',', '')}.part"))
         shape = architecture if baseline else replace(architecture, saturation=BARE_SATURATION)
         seen = Data.of(train, tensors, shape.variant, baseline)
         with Progress(console=Console(stderr=True)) as bar:
             task = bar.add_task(title, total=schedule.epochs)
             return train_committee(
-                seen, shape, schedule, checkpoint, lambda epoch: bar.update(task, completed=epoch)
+                seen, shape, schedule, checkpoints[-1], lambda epoch: bar.update(task, completed=epoch)
             )
 
-    path = folder / NEURAL_FILE
-    term = fit("neural term", parts["train"], checkpoint=path.with_suffix(".training.part"))
+    term = fit("neural term", parts["train"])
     errors = {split: errors_by_class(term, own, tensors) for split, own in parts.items()}
     errors[LEFT_OUT] = errors_by_class(term, parts["train"], tensors, by_left_out=True)
     summary: dict[str, Any] = {
@@ -212,6 +214,8 @@ def make_neural(
         ]
         without = {name: left_out(name, samples, tensors, fit) for name in leave_out if name in used}
         summary["left_out"] = {name: found for name, found in without.items() if found is not None}
+    for checkpoint in checkpoints:  # kept so long, so that a killed study repeats no training
+        checkpoint.unlink(missing_ok=True)
     return summary
 
 
@@ -221,9 +225,7 @@ def load_library(folder: Path) -> tuple[ShortRange, dict[str, SpeciesParameters]
     Raises:
         InputError: a file cannot be read.
     """
-    paths = [path for path in sorted(folder.glob("*.json")) if path.name != SHORT_RANGE_FILE]
-    species = {s.name: s for s in map(SpeciesParameters.load, paths)}
-    return ShortRange.load(folder / SHORT_RANGE_FILE), species
+    return ShortRange.load(folder / SHORT_RANGE_FILE), library_species(folder)
 
 
 def learning_point(
@@ -671,7 +673,7 @@ def train_committee(
     progress: Callable[[int], None] = lambda epoch: None,
 ) -> NeuralTerm:
     """Each member's weights where its loss on what it leaves out was lowest. A `checkpoint` of the same data
-    and settings is taken up where it stopped, and removed in the end.
+    and settings is taken up where it stopped, or taken as it is when it was finished.
 
     Raises:
         FitError: there are fewer than FOLDS sources.
@@ -709,11 +711,9 @@ def train_committee(
         if state.epoch % EVALUATE_EVERY == 0 or state.epoch == schedule.epochs:
             frozen = NeuralTerm(architecture, {name: w.detach() for name, w in weights.items()}, {})
             state.keep_best(_loss(frozen, train, schedule, 1.0 - learned).detach())
-        if checkpoint is not None and state.epoch % 20 == 0:
+        if checkpoint is not None and (state.epoch % 20 == 0 or state.epoch == schedule.epochs):
             state.save(checkpoint)
         progress(state.epoch)
-    if checkpoint is not None:
-        checkpoint.unlink(missing_ok=True)
     metadata = {
         "schedule": asdict(schedule),
         "best_epochs": state.best_epochs.tolist(),
@@ -795,9 +795,8 @@ class _State:
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
         header = {"epoch": str(self.epoch), "fingerprint": self.fingerprint}
-        partial = path.with_name(path.name + ".part")
-        save_file({name: t.contiguous() for name, t in tensors.items()}, partial, header)
-        partial.replace(path)
+        whole = {name: t.contiguous() for name, t in tensors.items()}
+        replace_atomically(path, lambda partial: save_file(whole, partial, header))
 
     def resume(self, path: Path) -> None:
         """Take over what `save` wrote, unless it belongs to other data or settings."""

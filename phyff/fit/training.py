@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from phyff.errors import FitError, InputError
+from phyff.files import write_atomically
 from phyff.fit.contact_shapes import contact_potentials
 from phyff.fit.dispersion import fit_dispersion_widths
 from phyff.fit.multipole import cation_sizes, contact_shares
@@ -124,6 +125,7 @@ def make_library(
         command = " ".join(["phyff train --extend", *(f"--renew {name}" for name in renew)])
         history = {**model.provenance, "command": command, "extends": origin, "fitted_anew": fitted_anew}
         model = model.model_copy(update={"provenance": history})
+    fitted_species = []
     for name, own in data.items():
         path = folder / f"{name}.json"
         if earlier and path.is_file() and _alike(species[name], earlier, model):
@@ -132,10 +134,13 @@ def make_library(
             fitted, change = with_valence(species[name], own, model), "fitted"
         else:
             fitted, change = species[name], "has no"
-        fitted.save(path)
-        say(f"{name}: {change} valence terms, written to {path}")
-    (folder / SHORT_RANGE_FILE).write_text(model.model_dump_json(indent=1) + "\n")
-    say(f"short range: written to {folder / SHORT_RANGE_FILE}")
+        fitted_species.append(fitted)
+        say(f"{name}: {change} valence terms")
+    # All at once: a fit that is stopped on the way leaves the library it found.
+    for fitted in fitted_species:
+        fitted.save(folder / f"{fitted.name}.json")
+    write_atomically(folder / SHORT_RANGE_FILE, model.model_dump_json(indent=1) + "\n")
+    say(f"{len(fitted_species)} species and the short range: written to {folder}")
 
 
 def without_own_classes(

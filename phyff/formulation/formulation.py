@@ -9,7 +9,7 @@ import numpy as np
 from phyff.errors import InputError
 from phyff.formulation import box as boxes
 from phyff.formulation import composition
-from phyff.formulation.amounts import PERCENT_UNITS, RATIO_UNITS, Amount, parse_amount
+from phyff.formulation.amounts import PERCENT_UNITS, RATIO_UNITS, Amount, parse_amount, split_number
 from phyff.formulation.components import ROLES, Component, composition_key, field_of, make_component
 from phyff.formulation.oneline import parse_one_line
 from phyff.formulation.recipe import Entry, Recipe, load_yaml, read_recipe, validated
@@ -139,8 +139,8 @@ def _component(entry: Entry, field: str, n_entries: int) -> Component:
         raise InputError(f"{where}: the amount is missing; add one, such as '{example}'.")
     else:
         text = entry.amount
-        bare = field == "counts" and (isinstance(text, int | float) or not text.rstrip().endswith("count"))
-        amount = parse_amount(f"{text} count" if bare and not isinstance(text, bool) else text, where)
+        bare = field == "counts" and not isinstance(text, bool) and not split_number(str(text))[1]
+        amount = parse_amount(f"{text} count" if bare else text, where)
     allowed = {
         "solvents": (*RATIO_UNITS, *PERCENT_UNITS),
         "salts": ("M", "m", "wt%", "mol%", "x", "w/w", "mol"),

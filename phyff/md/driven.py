@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from phyff.errors import InputError, SimulationError
+from phyff.files import write_atomically
 from phyff.md.interfaces import ForceFieldLike
 from phyff.md.protocol import TRANSPORT_DRUDE_FRICTION, TRANSPORT_FRICTION
-from phyff.md.reporters import RowLog, StageProgress, write_atomically
-from phyff.md.run import lock, stop_request
+from phyff.md.reporters import RowLog, StageProgress
+from phyff.md.run import RunState, lock, stop_request
 from phyff.openmm.native import accelerated
 from phyff.openmm.platforms import platform_named, precision
 
-START_FILE = "state-settle.xml"
+START_STAGE = "settle"
 CHECKPOINT_S = 60.0
 STEADY_PS = 20.0
 """A driven liquid is given so long to come to its steady state."""
@@ -97,13 +98,20 @@ class Settled:
 
 def settled(forcefield: ForceFieldLike, run_dir: Path) -> Settled:
     """A run's state at the end of its settling stage; raises InputError when it has not come that far."""
-    needed = [run_dir / name for name in ("run.json", "composition.json", START_FILE)]
+    needed = [run_dir / name for name in ("run.json", "composition.json")]
     missing = [path for path in needed if not path.is_file()]
     if missing:
         raise InputError(f"run: {missing[0]} is missing; let phyff run finish its settling stage first.")
-    settings = json.loads(needed[0].read_text())["settings"]
+    state = RunState.load(run_dir)
+    if START_STAGE not in [row["name"] for row in state.stages]:
+        raise InputError(
+            f"run: preset '{state.preset}' ends with the density, at constant pressure; take another one."
+        )
+    if not state.has_finished(START_STAGE):
+        raise InputError(f"run: {run_dir} has not settled yet; let phyff run finish that stage first.")
+    settings = state.settings
     counts = [(row["name"], int(row["count"])) for row in json.loads(needed[1].read_text())]
-    start = openmm.XmlSerializer.deserialize(needed[2].read_text())
+    start = openmm.XmlSerializer.deserialize((run_dir / f"state-{START_STAGE}.xml").read_text())
     edge = float(start.getPeriodicBoxVectors(asNumpy=True)._value[0, 0])
     topology = forcefield.topology(counts, edge)
     system = forcefield.create_system(topology, cutoff_nm=settings["cutoff_nm"])

@@ -16,10 +16,10 @@ import openmm
 from numpy.typing import NDArray
 
 from phyff.errors import InputError
+from phyff.files import write_atomically
 from phyff.md.charges import charge_weights, particle_charges
 from phyff.md.driven import Driving, Stretch, run_stretches, settled
 from phyff.md.interfaces import ForceFieldLike
-from phyff.md.reporters import write_atomically
 from phyff.properties.drift import ABOUT_FILE
 from phyff.units import AVOGADRO, ELEMENTARY_CHARGE
 

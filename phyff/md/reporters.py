@@ -23,21 +23,6 @@ AKMA_PS = 0.04888821
 """One AKMA time unit in ps, the DCD format's unit of time."""
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file in one step: whoever reads it, even after a kill, sees the old text or the new."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
 class RowLog:
     """CSV that grows row by row, opened with exactly `rows` rows kept.
 

@@ -7,6 +7,7 @@ and exact step, and every log and trajectory is cut to that step when the run go
 import copy
 import fcntl
 import hashlib
+import io
 import json
 import os
 import signal
@@ -27,13 +28,14 @@ from openmm import app
 from rich.console import Console
 
 from phyff.errors import SimulationError
+from phyff.files import write_atomically
 from phyff.md.charges import dipole_weights, particle_charges
 from phyff.md.committee import CommitteeLog, committee_files
 from phyff.md.guard import Guard
 from phyff.md.interfaces import ForceFieldLike, SpeciesLike
 from phyff.md.packing import PackedSpecies, pack
 from phyff.md.protocol import Settings, Stage, stage_table
-from phyff.md.reporters import RowLog, StageProgress, ThermoLog, Trajectory, write_atomically
+from phyff.md.reporters import RowLog, StageProgress, ThermoLog, Trajectory
 from phyff.openmm.native import accelerated, neural_term, notice, pair_forces
 from phyff.openmm.platforms import platform_named, precision
 from phyff.units import AMU_NM3_TO_G_CM3, GAS_CONSTANT
@@ -116,6 +118,11 @@ class RunState:
         self.name, self.composition_report = about.name, about.composition_report
         self.provenance = {**about.provenance, "simulation": self.software}
         self.warnings = list(dict.fromkeys([*about.warnings, *self.warnings]))
+
+    def has_finished(self, stage: str) -> bool:
+        """Whether a stage has come to its end: its checkpoint alone, written on the way too, does not say."""
+        order = ["pack", *(row["name"] for row in self.stages), "finished"]
+        return stage in order and order.index(self.stage) > order.index(stage)
 
     def save(self, run_dir: Path) -> None:
         """Write run.json atomically."""
@@ -583,10 +590,9 @@ def _write_topology(run: _Run, packed: NDArray[np.float64]) -> None:
     for bond in run.topology.bonds():
         if bond[0].index in new and bond[1].index in new:
             real.addBond(new[bond[0].index], new[bond[1].index])
-    temporary = run.run_dir / "topology.pdb.tmp"
-    with temporary.open("w") as file:
-        app.PDBFile.writeFile(real, packed * openmm.unit.nanometer, file)
-    os.replace(temporary, run.run_dir / "topology.pdb")
+    written = io.StringIO()
+    app.PDBFile.writeFile(real, packed * openmm.unit.nanometer, written)
+    write_atomically(run.run_dir / "topology.pdb", written.getvalue())
 
 
 def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading.Event) -> None:

@@ -13,9 +13,9 @@ import openmm
 from numpy.typing import NDArray
 
 from phyff.errors import InputError
+from phyff.files import write_atomically
 from phyff.md.driven import Driving, Stretch, run_stretches
 from phyff.md.interfaces import ForceFieldLike
-from phyff.md.reporters import write_atomically
 from phyff.properties.vaporisation import ABOUT_FILE, oscillator_energy
 
 SAMPLE_PS = 0.05

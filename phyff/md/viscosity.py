@@ -18,9 +18,9 @@ import numpy as np
 import openmm
 from numpy.typing import NDArray
 
+from phyff.files import write_atomically
 from phyff.md.driven import Driving, Stretch, run_stretches, settled
 from phyff.md.interfaces import ForceFieldLike
-from phyff.md.reporters import write_atomically
 from phyff.properties.viscosity import ABOUT_FILE
 from phyff.units import AMU_NM3_TO_G_CM3
 

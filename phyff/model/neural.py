@@ -31,6 +31,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from phyff.errors import InputError
+from phyff.files import write_atomically
 from phyff.model.cluster import Cluster
 from phyff.model.pairs import COMPONENTS, slater_overlap
 from phyff.model.parameters import SpeciesTensors
@@ -109,7 +110,7 @@ class NeuralTerm:
 
     def save(self, path: Path) -> None:
         """Write the safetensors file."""
-        path.write_bytes(self.to_bytes())
+        write_atomically(path, self.to_bytes())
 
     @classmethod
     def load(cls, path: Path) -> NeuralTerm:

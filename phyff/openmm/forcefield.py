@@ -19,6 +19,7 @@ from openmm.app import Element, Residue, Topology
 from pydantic import ValidationError
 
 from phyff.errors import InputError
+from phyff.files import write_atomically
 from phyff.model.cluster import site_positions
 from phyff.model.neural import NeuralTerm
 from phyff.model.parameters import ShortRange, SpeciesTensors, species_tensors
@@ -87,7 +88,7 @@ class ForceField:
         }
         if self.neural is not None:
             data["neural"] = b64encode(self.neural.to_bytes()).decode()
-        Path(path).write_text(json.dumps(data, sort_keys=True) + "\n")
+        write_atomically(Path(path), json.dumps(data, sort_keys=True) + "\n")
 
     @cached_property
     def tensors(self) -> dict[str, SpeciesTensors]:
@@ -145,7 +146,7 @@ class ForceField:
         polarization: str = "mutual",
     ) -> openmm.System:
         """OpenMM System of a topology made by `topology` for the same engine; plain XML of it runs without
-        phyff, unless the force field has a neural term, which is the `drude` engine's.
+        phyff, unless the force field has a neural term.
 
         cutoff_nm: real-space cut-off of charges and C6, None for an isolated cluster. split_components:
         separate short-range forces for analysis. polarization: of the `multipole` engine, "mutual",
@@ -186,12 +187,12 @@ class ForceField:
             force.setForceGroup(GROUPS["valence"])
         if engine == "drude":
             drude.add_nonbonded_forces(system, placed, cutoff_nm, split_components)
-            if self.neural is not None:
-                force = neural_force(self.neural, placed, periodic=cutoff_nm is not None)
-                force.setForceGroup(GROUPS["neural"])
-                system.addForce(force)
         else:
             multipole.add_nonbonded_forces(system, placed, cutoff_nm, polarization, split_components)
+        if self.neural is not None:
+            force = neural_force(self.neural, placed, periodic=cutoff_nm is not None)
+            force.setForceGroup(GROUPS["neural"])
+            system.addForce(force)
         if cutoff_nm is not None:
             system.addForce(openmm.CMMotionRemover(1000))
         return system

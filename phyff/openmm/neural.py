@@ -47,7 +47,7 @@ Floats = NDArray[np.float64]
 def neural_force(
     term: NeuralTerm, molecules: Sequence[Placed], periodic: bool, precision: torch.dtype = PRECISION
 ) -> openmm.PythonForce:
-    """The force of the committee's mean on the atoms of `molecules`, as the `drude` engine places them.
+    """The force of the committee's mean on the atoms of `molecules`, as either engine places them.
 
     All particles are passed on, oscillators and sites too: OpenMM 8.6.1 misplaces the positions of a subset.
     """

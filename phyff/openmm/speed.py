@@ -73,7 +73,8 @@ def speed(
     atoms = forcefield.atom_indices(topology)
     squeezed = _squeeze(topology, atoms, positions[atoms], edge_nm)
     topology.setPeriodicBoxVectors(np.eye(3) * edge_nm * unit.nanometer)
-    drude = forcefield.physics_only().create_system(topology, cutoff_nm)
+    physics = forcefield.physics_only()
+    drude = physics.create_system(topology, cutoff_nm)
     fixed = fixed_charge_system(forcefield, topology, cutoff_nm)
     start = _relaxed(fixed, chosen, squeezed)
     rows = [
@@ -109,7 +110,7 @@ def speed(
                 temperature_K,
             )
         )
-    rows.append(_multipole_row(forcefield, topology, rows[1].context, chosen, temperature_K, cutoff_nm))
+    rows.append(_multipole_row(physics, topology, rows[1].context, chosen, temperature_K, cutoff_nm))
     times = _in_turn([_stepper(row.context) for row in rows])
     return {
         "atoms": len(atoms),

@@ -5,7 +5,6 @@ and `study_of` does the same for trajectories that are already in memory.
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from phyff.files import write_atomically
 from phyff.measurements import Liquid, Measured, measured_values
 from phyff.properties.association import association
 from phyff.properties.committee import CommitteeSpread, read_committee
@@ -172,19 +172,11 @@ def unconverged_warning(properties: Mapping[str, Property]) -> list[str]:
     ]
 
 
-def analyse(run_dir: str | Path) -> dict[str, Any]:
-    """The content of results.json for a run directory; writes nothing."""
-    return study(run_dir).results()
-
-
 def write_results(run_dir: str | Path, result: Study | None = None) -> Path:
     """Write results.json into a directory in one piece, of a finished study or else of that run directory.
 
     Returns the file's path.
     """
-    path = Path(run_dir) / "results.json"
-    partial = path.with_suffix(".json.part")
     content = (result or study(run_dir)).results()
-    partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
-    os.replace(partial, path)
-    return path
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    return write_atomically(Path(run_dir) / "results.json", text)

@@ -2,13 +2,13 @@
 composition, provenance, quality, warnings."""
 
 import base64
-import os
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from phyff.files import write_atomically
 from phyff.properties import Study, study
 from phyff.report import tables
 from phyff.report.plots import Plot, plots
@@ -21,11 +21,7 @@ def write_report(run_dir: str | Path, result: Study | None = None) -> Path:
 
     Returns the file's path.
     """
-    path = Path(run_dir) / "report.html"
-    partial = path.with_suffix(".html.part")
-    partial.write_text(render(result or study(run_dir)), encoding="utf-8")
-    os.replace(partial, path)
-    return path
+    return write_atomically(Path(run_dir) / "report.html", render(result or study(run_dir)))
 
 
 def render(result: Study) -> str:

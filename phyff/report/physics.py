@@ -32,7 +32,7 @@ from phyff.report.dimer_errors import (
 )
 from phyff.report.scans import save_scans, scans
 from phyff.species.library import SHORT_RANGE_FILE, title
-from phyff.species.parameters import SpeciesParameters
+from phyff.species.parameters import SpeciesParameters, library_species
 
 PAGE, FIGURES = "physics.md", Path("figures") / "scans"
 COMMAND = "python benchmarks/physics.py"
@@ -88,8 +88,7 @@ class Library:
         Raises:
             InputError: a file does not make sense. StoreError: a record is damaged.
         """
-        paths = [path for path in sorted(folder.glob("*.json")) if path.name != SHORT_RANGE_FILE]
-        species = {s.name: s for s in map(SpeciesParameters.load, paths)}
+        species = library_species(folder)
         ordered = dict(
             sorted(species.items(), key=lambda item: (item[1].charge != 0, -item[1].charge, item[0]))
         )

@@ -10,7 +10,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from phyff.errors import InputError
+from phyff.files import write_atomically
 from phyff.model.valence import ValenceTerms
+from phyff.species.library import SHORT_RANGE_FILE
 from phyff.species.molecule import Molecule
 
 FORMAT: Final = "phyff-species-1"
@@ -204,7 +206,7 @@ class SpeciesParameters(_Part):
         """Write the species file: one field a line, numbers compact."""
         data = self.model_dump(mode="json")
         lines = [f"  {json.dumps(key)}: {json.dumps(_rounded(value))}" for key, value in data.items()]
-        path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        write_atomically(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
     @classmethod
     def load(cls, path: Path) -> SpeciesParameters:
@@ -232,3 +234,13 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, list):
         return [_rounded(item) for item in value]
     return value
+
+
+def library_species(folder: Path) -> dict[str, SpeciesParameters]:
+    """All species of a library folder by name, in the order of names.
+
+    Raises:
+        InputError: a file is none of ours.
+    """
+    paths = [path for path in sorted(folder.glob("*.json")) if path.name != SHORT_RANGE_FILE]
+    return {species.name: species for species in map(SpeciesParameters.load, paths)}

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from neural_terms import untrained
 from standin_species import ALL, SHORT_RANGE
 
 from phyff.errors import FitError, InputError
+from phyff.fit import neural
 from phyff.fit.neural import (
     FOLDS,
     Data,
@@ -128,7 +130,8 @@ def test_a_stopped_training_goes_on_where_it_was(samples, trained, tmp_path: Pat
     resumed = _train(samples, checkpoint=checkpoint, progress=epochs.append)
     assert epochs[0] == 21
     assert resumed == trained
-    assert not checkpoint.exists()
+    epochs.clear()
+    assert _train(samples, checkpoint=checkpoint, progress=epochs.append) == trained and not epochs
 
 
 def test_a_checkpoint_of_other_settings_is_not_taken_up(samples, tmp_path: Path) -> None:
@@ -291,6 +294,24 @@ def test_one_call_makes_the_neural_term_of_a_library(library: Path) -> None:
     assert set(summary["left_out"]) == {"Li+"}  # water is in every label
     with pytest.raises(InputError, match="Mg"):
         make_neural(library, SMALL, SHORT, leave_out=["Mg"])
+    assert not list(library.glob("*.part"))
+
+
+def test_studies_that_were_stopped_repeat_no_training(library: Path, monkeypatch) -> None:
+    def studied() -> dict[str, Any]:
+        return make_neural(library, SMALL, replace(SHORT, epochs=3), leave_out=["Li+"], say=lambda line: None)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(neural, "left_out", stop)
+        with pytest.raises(KeyboardInterrupt):
+            studied()
+    trained: list[float] = []
+    monkeypatch.setattr(Schedule, "rate_at", lambda self, epoch: trained.append(epoch) or self.rate)
+    studied()
+    assert trained == [0, 1, 2], "only the training without Li+ was still to be done"
     assert not list(library.glob("*.part"))
 
 

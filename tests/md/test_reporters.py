@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from phyff.errors import SimulationError
-from phyff.md.reporters import ThermoLog, Trajectory, write_atomically
+from phyff.files import write_atomically
+from phyff.md.reporters import ThermoLog, Trajectory
 
 
 def frames(n: int) -> np.ndarray:
