@@ -25,7 +25,6 @@ from phyff.properties import Property, Study, study_of
 from phyff.properties.dielectric import dipole_of_charges
 from phyff.properties.result import not_converged
 from phyff.properties.trajectory import (
-    ANGSTROM_NM,
     NptSeries,
     Production,
     Run,
@@ -35,7 +34,7 @@ from phyff.properties.trajectory import (
 )
 from phyff.species import library
 from phyff.species.molecule import Molecule
-from phyff.units import AMU_NM3_TO_G_CM3
+from phyff.units import AMU_NM3_TO_G_CM3, ANGSTROM_NM
 
 Floats = NDArray[np.float64]
 MAX_SNAPSHOTS = 500

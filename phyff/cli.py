@@ -126,7 +126,7 @@ Parsl = Annotated[
 
 
 def reports_errors(command: Command) -> Command:
-    """A PhyffError becomes its sentence on stderr and exit code 2."""
+    """A PhyffError, or a file that cannot be read or written, becomes a sentence on stderr, exit code 2."""
 
     @functools.wraps(command)
     def wrapped(*args: Any, **options: Any) -> None:
@@ -134,6 +134,13 @@ def reports_errors(command: Command) -> Command:
             command(*args, **options)
         except PhyffError as error:
             typer.echo(str(error), err=True)
+            raise typer.Exit(2) from error
+        except BrokenPipeError:  # whoever reads the output has seen enough, which typer knows
+            raise
+        except OSError as error:
+            place = error.filename if error.filename is not None else "a file"
+            reason = error.strerror or str(error)
+            typer.echo(f"{place}: {reason}; mend that, then run the same command again.", err=True)
             raise typer.Exit(2) from error
 
     return wrapped  # type: ignore[return-value]
@@ -480,8 +487,10 @@ def train_neural(
     from phyff.files import write_atomically
     from phyff.fit.neural import LEAVE_OUT, Schedule, make_neural
     from phyff.model.neural import Architecture
+    from phyff.simulation import check_file
     from phyff.species.library import library_directory
 
+    check_file("summary", summary)
     architecture = Architecture(variant=variant.value)
     found = make_neural(library_directory(), architecture, Schedule(), studies, leave_out or LEAVE_OUT, _say)
     text = json.dumps(found, indent=1) + "\n"
@@ -656,7 +665,9 @@ def export_pybamm(
 ) -> None:
     """Write a PyBaMM parameter file: conductivity, diffusivity, transference against concentration."""
     from phyff.pybamm_export import export
+    from phyff.simulation import check_file
 
+    check_file("out", out)
     points = export(results, out)
     for point in points:
         _say(f"{point.name}: {point.concentration:.0f} mol/m3")

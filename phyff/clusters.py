@@ -20,10 +20,10 @@ from phyff.openmm.forcefield import ForceField
 from phyff.species import library
 from phyff.species.molecule import Molecule
 from phyff.species.parameters import SpeciesParameters
+from phyff.units import ANGSTROM_NM
 
 ENGINES = ("torch", "drude", "multipole")
 PARTS = (*torch_engine.PARTS, "neural")
-ANGSTROM_NM = 0.1
 BOND_RANGE = (0.5, 3.0)
 """Angstrom; a bonded pair outside it means wrong units or atoms out of map order."""
 MAX_MATCHES = 20000

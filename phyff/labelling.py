@@ -18,13 +18,13 @@ from phyff.fit.training import load_dimers
 from phyff.md.run import RunState
 from phyff.openmm.forcefield import ForceField
 from phyff.properties.committee import read_checks
-from phyff.properties.trajectory import ANGSTROM_NM, open_dcd
+from phyff.properties.trajectory import open_dcd
 from phyff.qm.clusters import SCALES, SIZES, CutCluster, Frame, cluster_job_of, cut_around, cut_clusters
 from phyff.qm.executor import Job
 from phyff.qm.level import LevelOfTheory
 from phyff.qm.monomer import contact_potential_job_of
 from phyff.species.parameters import SpeciesParameters
-from phyff.units import BOHR_NM
+from phyff.units import ANGSTROM_NM, BOHR_NM
 
 DENSITY = "density"
 DENSITY_STATE = f"state-{DENSITY}.xml"

@@ -29,8 +29,9 @@ def run_formulation(
     """Simulate, or go on simulating, a formulation at its temperature and pressure in the folder `out`.
 
     Raises:
-        InputError: the formulation does not fit the preset, the platform is missing, `out` is a file.
-        SimulationError: the simulation failed; the last good state stays in `out`.
+        InputError: the formulation does not fit the preset, `out` is a file.
+        SimulationError: the platform is missing, or the simulation failed; the last good state stays in
+            `out`.
     """
     simulation = prepare(formulation, preset, out, platform, say, neural, spread_threshold, longer=longer)
     if on_cluster():
@@ -57,8 +58,8 @@ def prepare(
     flow_ps: see Simulation. longer: see Settings.longer; a run that was shorter goes on.
     spread_threshold: of md.CommitteeCheck, kJ/mol/nm; None for its default.
     Raises:
-        InputError: the formulation does not fit the preset, the platform is missing, `out` is a file, there
-            is a threshold but nothing to watch.
+        InputError: the formulation does not fit the preset, `out` is a file, there is a threshold but nothing
+            to watch. SimulationError: the platform is missing.
     """
     committee = md.CommitteeCheck() if neural else None
     if spread_threshold is not None:
@@ -106,6 +107,12 @@ def check_folder(out: Path) -> None:
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not existing.is_dir():
         raise InputError(f"out: {existing} is a file; give a folder.")
+
+
+def check_file(option: str, path: Path | None) -> None:
+    """Raises InputError, before long work, when a file that an option names has no folder to stand in."""
+    if path is not None and not path.absolute().parent.is_dir():
+        raise InputError(f"{option}: there is no folder {path.parent}; make it, or name a file elsewhere.")
 
 
 def command_line() -> str:

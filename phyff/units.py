@@ -3,8 +3,11 @@
 Values: CODATA 2018.
 """
 
+import math
+
 BOHR_NM = 0.0529177210903
 BOHR_ANGSTROM = 0.529177210903
+ANGSTROM_NM = 0.1
 HARTREE_KJ = 2625.4996394799
 KCAL_KJ = 4.184
 AVOGADRO = 6.02214076e23
@@ -20,3 +23,5 @@ DEBYE_E_NM = 0.020819433
 """e nm in one debye."""
 AMU_NM3_TO_G_CM3 = 1.66053906660e-3
 """g/cm3 of one amu per nm3."""
+INVERSE_PS_CM = 1.0 / (2.0 * math.pi * 0.0299792458)
+"""cm^-1 of an angular frequency of 1/ps."""

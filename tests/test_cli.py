@@ -1,17 +1,21 @@
 """The commands parse, call and print; the real work behind them has its own tests."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import typer
 from neural_terms import untrained
 from standin import tiny
 from standin_species import SHORT_RANGE
+from typer.main import get_command
 from typer.testing import CliRunner
 
 import phyff
 from phyff import md
-from phyff.cli import app
+from phyff.cli import app, reports_errors
 from phyff.side_by_side import Simulation
 
 SALTY_WATER = "water=130, Li+=3, Cl-=3"
@@ -21,14 +25,39 @@ def invoke(*arguments: object):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
-def test_help_names_every_command():
-    text = invoke("--help").output
-    assert all(command in text for command in ("run", "build", "energy", "speed", "info"))
+COMMANDS = sorted(get_command(app).commands)
 
 
-@pytest.mark.parametrize("command", ["run", "build", "energy", "speed", "improve", "info"])
-def test_each_command_has_help(command):
-    assert invoke(command, "--help").exit_code == 0
+def test_the_readme_explains_every_command_and_no_other():
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    table = readme[readme.index("| command | what it does |") :].split("\n\n")[0]
+    assert sorted(set(re.findall(r"^\| `phyff ([a-z-]+)", table, flags=re.M))) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_says_in_its_help_what_it_does(command):
+    shown = invoke(command, "--help")
+    assert shown.exit_code == 0
+    sentence = get_command(app).commands[command].help.split(".")[0].split()[:4]
+    assert " ".join(sentence) in " ".join(shown.output.split())
+
+
+def test_a_disk_that_is_full_is_a_sentence_and_not_a_traceback(capsys):
+    def command() -> None:
+        raise OSError(28, "No space left on device", "runs/lp30/npt.csv")
+
+    with pytest.raises(typer.Exit) as ended:
+        reports_errors(command)()
+    assert ended.value.exit_code == 2
+    assert capsys.readouterr().err.startswith("runs/lp30/npt.csv: No space left on device; mend that")
+
+
+@pytest.mark.parametrize(
+    "command", [("train-neural", "--summary"), ("export-pybamm", "run-1", "run-2", "--out")], ids=" ".join
+)
+def test_a_file_without_a_folder_to_stand_in_is_refused_before_the_work(command, tmp_path):
+    refused = invoke(*command, tmp_path / "nowhere" / "file")
+    assert refused.exit_code == 2 and "there is no folder" in refused.stderr
 
 
 def test_the_version_is_the_packages():

@@ -183,7 +183,7 @@ def test_every_recipe_in_the_repository_is_read_and_fills_a_box(path):
 def test_dictionary_form_reads_back_to_the_same_formulation(source):
     formulation = Formulation.parse(source)
     fields = json.loads(json.dumps(formulation.to_dict()))
-    assert Formulation.from_dict(fields) == formulation
+    assert Formulation.parse(fields) == formulation
     assert Formulation.parse(yaml.safe_dump(fields)) == formulation
 
 

@@ -255,9 +255,7 @@ def _fit_multipoles(
         designs, densities, weights, prior, ridge, counts, float(molecule.charge), near, contact
     )
     error, moments = _errors(designs, densities, geometries.judged, values)
-    return _FittedMultipoles(
-        _as_multipoles(molecule, frames, unknowns, values), unknowns, values, error, moments
-    )
+    return _FittedMultipoles(_as_multipoles(molecule, unknowns, values), unknowns, values, error, moments)
 
 
 def _mbis_value(
@@ -369,9 +367,7 @@ def _errors(
     return float(np.sqrt(square / sum(weights))), (dipole, quadrupole)
 
 
-def _as_multipoles(
-    molecule: Molecule, frames: Sequence[LocalFrame], unknowns: _Unknowns, values: np.ndarray
-) -> Multipoles:
+def _as_multipoles(molecule: Molecule, unknowns: _Unknowns, values: np.ndarray) -> Multipoles:
     """Local-frame tensors of every atom; odd components are those of an atom of positive handedness."""
     stores = tuple(np.zeros((molecule.n_atoms, *shape)) for shape in ((), (3,), (3, 3)))
     for component, members, value in zip(unknowns.components, unknowns.atoms, values, strict=True):

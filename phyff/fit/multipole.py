@@ -96,7 +96,7 @@ def _triples(
         if len(found) == TRIPLES:
             break
         (first, one), (second, other) = (places[k] for k in rng.integers(len(places), size=2))
-        turned = other @ Rotation.random(random_state=rng).as_matrix().T
+        turned = other @ Rotation.random(rng=rng).as_matrix().T
         if low < cdist(one, turned).min() < high:
             found.append(((cation.name, first, second), (np.zeros((1, 3)), one, turned)))
     return found

@@ -65,7 +65,7 @@ LIBRARY = (*CORE, *ANIONS, *CATIONS, *SOLVENTS)
 SCAN_ORDER = ((0, 2), (7, 8), (4,), (1,), (5,), (3,), (6,))
 """Scans run in these rounds over all pairs, so that an interrupted run leaves an even set."""
 CATION_DAMPING_ALPHAS = (2.8e-5, 4e-4, 1.2e-3, 1.7e-3, 2.3e-3, 3e-3, 4e-3)
-"""nm^3 tried as the size of a cation in the damping formula (DESIGN.md section 4: each may have its own), all
+"""nm^3 tried as the size of a cation in the damping formula (each may have its own), all
 with a charge transfer that repels and with one that attracts. Strong damping with attraction suits dimers
 best, and three-body energies, which no fit sees, agree (benchmarks/three_body.py)."""
 FEWEST_NEIGHBOURS = 5
@@ -263,7 +263,7 @@ def load_dimers(records: Path, species: Mapping[str, SpeciesParameters]) -> list
     liquids.
 
     Raises:
-        StoreError: a record is damaged.
+        StoreError: a record is damaged. FitError: two are the same step of a scan.
     """
     return [point for kind in ("dimer", LIQUID_DIMER) for point in load_points(records / kind, species)]
 
@@ -273,10 +273,11 @@ def load_points(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[
     is no step of a scan was cut from a liquid; its key serves as the scan's number.
 
     Raises:
-        StoreError: a record is damaged.
+        StoreError: a record is damaged. FitError: two are the same step of a scan.
     """
     names = {s.mapped_smiles: s.name for s in species.values()}
-    points = []
+    points: list[DimerPoint] = []
+    steps: dict[tuple[str, int], Path] = {}
     for path in sorted(folder.glob("*.json")):
         content = read_record(path)
         spec, record = content["spec"], content["record"]
@@ -287,8 +288,13 @@ def load_points(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[
             components = {
                 k: record[k] for k in ("electrostatics", "exchange", "induction", "dispersion", "total")
             }
-            scan = f"#{spec['scan']}" if "scan" in spec else liquid_scan(path)
-            points.append(DimerPoint(pair, (xyz[0], xyz[1]), components, "+".join(pair) + scan))
+            scan = "+".join(pair) + (f"#{spec['scan']}" if "scan" in spec else liquid_scan(path))
+            if steps.setdefault((scan, spec.get("step", 0)), path) != path:
+                raise FitError(
+                    f"{path} and {steps[scan, spec['step']].name} are the same step of {scan}: the "
+                    "conformers have changed since one of the scans was chosen. Take its records away."
+                )
+            points.append(DimerPoint(pair, (xyz[0], xyz[1]), components, scan))
     return points
 
 

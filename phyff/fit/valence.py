@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from scipy.optimize import lsq_linear, minimize
 
 from phyff.errors import FitError
-from phyff.fit.sampling import NEAR_LINEAR, normal_modes
 from phyff.model import valence as model
 from phyff.model.valence import (
     AngleTerm,
@@ -35,7 +34,8 @@ from phyff.model.valence import (
     valence_energy,
 )
 from phyff.species.molecule import Molecule
-from phyff.units import KCAL_KJ
+from phyff.species.sampling import NEAR_LINEAR, normal_modes
+from phyff.units import INVERSE_PS_CM, KCAL_KJ
 
 Array = NDArray[np.float64]
 NonBonded = Callable[[Array], tuple[float, Array]]
@@ -75,8 +75,6 @@ CONFORMER_SCALE = 10.0
 TURNED_WINDOW = 60.0
 """kJ/mol above the lowest minimum: figures of quality leave turned geometries beyond it out."""
 HESSIAN_STEP_NM = 2e-4
-WAVENUMBER = 1 / (2 * np.pi * 0.0299792458)
-"""cm^-1 of an angular frequency of 1/ps."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +235,7 @@ def _hessian_of_forces(forces: Callable[[Array], Array], xyz: Array) -> Array:
 def _frequencies(xyz: Array, hessian: Array, masses: Array) -> Array:
     """Ascending, cm^-1, imaginary ones negative."""
     squared, _ = normal_modes(xyz, hessian, masses)
-    return np.sign(squared) * np.sqrt(np.abs(squared)) * WAVENUMBER
+    return np.sign(squared) * np.sqrt(np.abs(squared)) * INVERSE_PS_CM
 
 
 def _largest_changes(

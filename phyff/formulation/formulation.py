@@ -57,11 +57,6 @@ class Formulation:
         return cls._from_recipe(validated(parse_one_line(text)))
 
     @classmethod
-    def from_dict(cls, fields: Mapping) -> "Formulation":
-        """Inverse of to_dict; raises InputError."""
-        return cls.parse(fields)
-
-    @classmethod
     def _from_recipe(cls, recipe: Recipe) -> "Formulation":
         components = tuple(
             _component(entry, field, len(getattr(recipe, field)))

@@ -26,7 +26,7 @@ from phyff.md.protocol import TRANSPORT_DRUDE_FRICTION, TRANSPORT_FRICTION
 from phyff.md.reporters import RowLog, StageProgress
 from phyff.md.run import RunState, lock, stop_request
 from phyff.openmm.native import accelerated
-from phyff.openmm.platforms import platform_named, precision
+from phyff.openmm.platforms import open_context, platform_named
 
 START_STAGE = "settle"
 CHECKPOINT_S = 60.0
@@ -183,7 +183,7 @@ def _context(
     system = accelerated(copy.deepcopy(stretch.system), chosen)
     if stretch.force is not None:
         system.addForce(stretch.force)
-    context = openmm.Context(system, integrator, chosen, precision(chosen))
+    context = open_context(system, integrator, chosen)
     state = resumed or stretch.start
     if system.usesPeriodicBoundaryConditions():
         context.setPeriodicBoxVectors(*state.getPeriodicBoxVectors())

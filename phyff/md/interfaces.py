@@ -67,7 +67,7 @@ class ForceFieldLike(Protocol):
     def place(self, topology: Any, atom_xyz_nm: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n_particles, 3) positions in nm from the (n_atoms, 3) positions of the real atoms."""
 
-    def integrator(self, temperature: float, timestep_fs: float = 1.0, friction: float = 1.0) -> Any:
+    def integrator(self, temperature: float, timestep_fs: float = 1.0, friction: float = 5.0) -> Any:
         """A Drude Langevin integrator: K, fs, 1/ps; Drudes at 1 K behind a hard wall."""
 
     def atom_indices(self, topology: Any) -> NDArray[np.int_]:

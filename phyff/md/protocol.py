@@ -1,4 +1,4 @@
-"""What a run does, stage by stage: the three presets as one table of ensembles, times and couplings.
+"""What a run does, stage by stage: the presets as one table of ensembles, times and couplings.
 
 Drude oscillators at 1 K drain heat from flexible molecules, so a weak thermostat lets the atoms cool.
 Measured on 90 flexible SWM4-NDP waters (1 fs, target 298 K, 10 to 14 ps each, +- 5 K):
@@ -84,7 +84,7 @@ class CommitteeCheck:
     Attributes:
         threshold: a molecule is uncertain where the force on one of its atoms spreads more, kJ/mol/nm.
         interval_ps: between checks; one costs 3 to 4 evaluations of the network, and a ps has 1000.
-        frames: with uncertain molecules that are saved of a stage, at most.
+        frames: with uncertain molecules that are saved of a stage, at most; more if it was made longer.
     """
 
     threshold: float = SPREAD_THRESHOLD

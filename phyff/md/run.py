@@ -37,7 +37,7 @@ from phyff.md.packing import PackedSpecies, pack
 from phyff.md.protocol import Settings, Stage, stage_table
 from phyff.md.reporters import RowLog, StageProgress, ThermoLog, Trajectory
 from phyff.openmm.native import accelerated, neural_term, notice, pair_forces
-from phyff.openmm.platforms import platform_named, precision
+from phyff.openmm.platforms import open_context, platform_named
 from phyff.units import AMU_NM3_TO_G_CM3, GAS_CONSTANT
 
 DIPOLE_COLUMNS = "time_ps,dipole_x_e_nm,dipole_y_e_nm,dipole_z_e_nm"
@@ -479,17 +479,7 @@ def _context(run: _Run, stage: Stage, start_step: int) -> openmm.Context:
     )
     integrator.setDrudeFriction(stage.drude_friction)
     integrator.setRandomNumberSeed(seed)
-    return _open_context(run, system, integrator)
-
-
-def _open_context(run: _Run, system: openmm.System, integrator: openmm.Integrator) -> openmm.Context:
-    try:
-        system = accelerated(system, run.platform)
-        return openmm.Context(system, integrator, run.platform, precision(run.platform))
-    except openmm.OpenMMException as problem:
-        raise SimulationError(
-            f"platform: {run.platform.getName()} cannot run this system ({problem}); choose another platform."
-        ) from None
+    return open_context(accelerated(system, run.platform), integrator, run.platform)
 
 
 def _seed(settings: Settings, stage: Stage, step: int, resumes: int) -> int:
@@ -560,9 +550,8 @@ def _pack_and_minimise(run: _Run, progress: StageProgress) -> None:
                 force.setParticleParameters(i, *parameters)
     for system, what in ((soft, "stiff dipoles"), (run.system, "all degrees of freedom")):
         progress.say(f"Minimising the energy: {what}, at most {settings.minimise_iterations} iterations")
-        context = _open_context(
-            run, system, run.forcefield.integrator(settings.temperature_K, timestep_fs=0.1)
-        )
+        integrator = run.forcefield.integrator(settings.temperature_K, timestep_fs=0.1)
+        context = open_context(accelerated(system, run.platform), integrator, run.platform)
         _set(context, _Snapshot(positions, np.zeros_like(positions), run.edge, 0))
         try:
             openmm.LocalEnergyMinimizer.minimize(context, 10.0, settings.minimise_iterations)

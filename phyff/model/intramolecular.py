@@ -1,7 +1,7 @@
 """Non-bonded energy inside one molecule: charges, short range and dispersion more than three bonds apart.
 
-A molecule's own permanent charges do not displace its oscillators (DESIGN.md section 2), so they play no part
-here.
+A molecule's own permanent charges do not displace its oscillators, whose response was fitted to fields from
+outside, so oscillators play no part here.
 """
 
 from __future__ import annotations

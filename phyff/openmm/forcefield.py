@@ -35,7 +35,7 @@ DRUDE_TEMPERATURE = 1.0
 DRUDE_FRICTION = 20.0
 MAX_DRUDE_DISTANCE = 0.025
 """nm; oscillators bounce back there."""
-EVALUATIONS = {"multipoles": 1, "permanent": 2, "charge flow": 2, "short range": 2, "valence": 4}
+EVALUATIONS = {"multipoles": 1, "permanent": 2, "charge flow": 2, "short range": 2, "neural": 2, "valence": 4}
 """Of each group of forces in one outer step of `ForceField.multiple_time_steps`."""
 
 

@@ -30,6 +30,18 @@ def precision(platform: openmm.Platform) -> dict[str, str]:
     return {"Precision": "mixed"} if platform.getName() in ("CUDA", "OpenCL", "HIP") else {}
 
 
+def open_context(
+    system: openmm.System, integrator: openmm.Integrator, platform: openmm.Platform
+) -> openmm.Context:
+    """A context in the platform's usual precision; SimulationError when it cannot run the system."""
+    try:
+        return openmm.Context(system, integrator, platform, precision(platform))
+    except openmm.OpenMMException as problem:
+        raise SimulationError(
+            f"platform: {platform.getName()} cannot run this system ({problem}); choose another platform."
+        ) from None
+
+
 def device(context: openmm.Context) -> str:
     """What the context runs on, in words: the GPU's name, or the processor's with its threads."""
     platform = context.getPlatform()

@@ -20,7 +20,7 @@ from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.multipole import shortest_cutoff
 from phyff.openmm.native import accelerated, neural_term, pair_forces
-from phyff.openmm.platforms import device, platform_named, precision
+from phyff.openmm.platforms import device, open_context, platform_named
 from phyff.openmm.valence import add_valence_forces
 from phyff.species.parameters import SpeciesParameters
 
@@ -201,7 +201,7 @@ def _squeeze(topology: app.Topology, atoms: NDArray[np.int_], xyz: Floats, edge_
 
 def _relaxed(system: openmm.System, platform: openmm.Platform, positions: Floats) -> Floats:
     integrator = openmm.VerletIntegrator(1e-3)
-    context = openmm.Context(accelerated(system, platform), integrator, platform, precision(platform))
+    context = open_context(accelerated(system, platform), integrator, platform)
     context.setPositions(positions)
     openmm.LocalEnergyMinimizer.minimize(context, 100.0, MINIMISE_ITERATIONS)
     return _positions(context)
@@ -227,7 +227,7 @@ def _row(
             force.setReciprocalSpaceForceGroup(MESH_GROUP)
     used = {force.getForceGroup() for force in system.getForces()}
     terms = {label: group for label, group in GROUPS.items() if group in used} | {"mesh": MESH_GROUP}
-    context = openmm.Context(accelerated(system, platform), integrator, platform, precision(platform))
+    context = open_context(accelerated(system, platform), integrator, platform)
     context.setPositions(positions)
     context.setVelocitiesToTemperature(temperature_K, 1)
     return _Row(name, cutoff_nm, context, terms)

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from rdkit import Chem
 
 from phyff.errors import InputError
+from phyff.units import ANGSTROM_NM
 
 Floats = NDArray[np.float64]
-ANGSTROM_NM = 0.1
 NPT_COLUMNS = ("time_ps", "density_g_cm3")
 NPT_EXTRA_COLUMNS = ("volume_nm3", "potential_kJ_mol", "drude_temperature_K")
 

@@ -4,7 +4,7 @@ Electrostatics is the Coulomb interaction of the unperturbed monomer densities, 
 Heitler-London energy (it holds the frozen semilocal correlation too), dispersion the VV10 part of the
 Heitler-London density, induction the relaxation of that product (polarization and charge transfer).
 The four sum to the counterpoise-corrected interaction energy with VV10 evaluated once, on that product.
-Follows the density-based decomposition of DESIGN.md section 4. Atomic units inside, kJ/mol in the record.
+Atomic units inside, kJ/mol in the record.
 """
 
 from __future__ import annotations

@@ -17,8 +17,7 @@ from phyff.units import BOHR_ANGSTROM
 
 VDW_RADII_ANGSTROM = {
     "H": 1.20, "Li": 1.82, "B": 1.92, "C": 1.70, "N": 1.55, "O": 1.52, "F": 1.47, "Na": 2.27, "Mg": 1.73,
-    "Al": 1.84, "Si": 2.10, "P": 1.80, "S": 1.80, "Cl": 1.75, "K": 2.75, "Ca": 2.31, "As": 1.85, "Se": 1.90,
-    "Br": 1.85, "I": 1.98, "Zn": 1.39,
+    "Al": 1.84, "Si": 2.10, "P": 1.80, "S": 1.80, "Cl": 1.75, "K": 2.75, "Ca": 2.31, "Br": 1.85, "Zn": 1.39,
 }  # fmt: skip
 ESP_SCALES = (1.4, 1.6, 1.8, 2.0)
 """Shells, in van der Waals radii, on which electrostatic potentials are stored and judged."""

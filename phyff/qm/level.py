@@ -7,8 +7,6 @@ from typing import Any
 
 from pyscf import gto
 
-from phyff.errors import InputError
-
 
 @dataclass(frozen=True)
 class LevelOfTheory:
@@ -44,13 +42,8 @@ class LevelOfTheory:
     geometry_grid_level: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types; `from_dict` is the inverse."""
+        """Plain JSON types."""
         return {**asdict(self), "basis_overrides": [list(pair) for pair in self.basis_overrides]}
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> LevelOfTheory:
-        """The level a record was stored with."""
-        return cls(**{**data, "basis_overrides": tuple((e, b) for e, b in data["basis_overrides"])})
 
     def basis_for(self, element: str) -> str:
         """Orbital basis of an element in density, response and decomposition jobs."""
@@ -96,15 +89,6 @@ PHYFF_2026A = LevelOfTheory(
     geometry_auxbasis="def2-universal-jkfit",
     geometry_grid_level=1,
 )
-
-LEVELS = {PHYFF_2026A.name: PHYFF_2026A}
-
-
-def level_named(name: str) -> LevelOfTheory:
-    """The level of that name, or a sentence that lists the names there are."""
-    if name not in LEVELS:
-        raise InputError(f"Unknown level of theory '{name}'; choose one of: {', '.join(sorted(LEVELS))}.")
-    return LEVELS[name]
 
 
 def build_mol(elements: list[str], xyz_bohr: Any, charge: int, key: dict[str, Any]) -> gto.Mole:

@@ -20,13 +20,6 @@ from tblite.exceptions import TBLiteRuntimeError
 from tblite.interface import Calculator
 
 from phyff.errors import PhyffError
-from phyff.fit.sampling import (
-    normal_modes,
-    skeleton_dihedrals,
-    thermal_displacements,
-    torsion_scan_geometries,
-    twisted_geometries,
-)
 from phyff.qm import esp
 from phyff.qm.executor import Job, run_jobs
 from phyff.qm.gradient import nuclear_gradient
@@ -39,7 +32,14 @@ from phyff.qm.store import RecordStore, record_key, rounded_geometry
 from phyff.qm.symmetry import complete_hessian, operations, symmetrised, unique_atoms
 from phyff.species.conformers import conformers, one_a_basin
 from phyff.species.molecule import Molecule
-from phyff.units import BOHR_ANGSTROM, BOHR_NM, HARTREE_KJ
+from phyff.species.sampling import (
+    normal_modes,
+    skeleton_dihedrals,
+    thermal_displacements,
+    torsion_scan_geometries,
+    twisted_geometries,
+)
+from phyff.units import BOHR_ANGSTROM, BOHR_NM, HARTREE_KJ, INVERSE_PS_CM
 
 MAX_CONFORMERS, CONFORMER_ATOMS = 6, 110
 """Starts from GFN2-xTB, and atoms that all of them may have together: the work on each grows steeply with its
@@ -80,8 +80,6 @@ ENERGY_TOLERANCE, GRADIENT_TOLERANCE_PER_ELECTRON = 1e-5, 5e-7
 """SCF: energy change (hartree; single precision makes it jitter by 1e-6) and orbital gradient, which
 decides.
 """
-INVERSE_PS_CM = 1.0 / (2.0 * np.pi * 0.0299792458)
-"""cm^-1 of an angular frequency of 1/ps."""
 
 
 class MonomerError(PhyffError):
@@ -126,14 +124,10 @@ class MonomerDensity:
     """(N,) electrons in the outermost MBIS shell."""
     valence_widths: np.ndarray
     """(N,) bohr, density of that shell ~ exp(-r/width)."""
-    volumes: np.ndarray
-    """(N,) <r^3>, bohr^3."""
     shell_populations: list[list[float]]
     shell_widths: list[list[float]]
     esp_points: np.ndarray
     """(G, 3) bohr."""
-    esp_scales: np.ndarray
-    """(G,) van der Waals scale of the shell each point lies on."""
     esp_values: np.ndarray
     """(G,) hartree/e."""
 
@@ -174,10 +168,6 @@ class MonomerResponse:
     """(P, P) hartree/e^2: minus the potential induced at point l by a unit charge at point k."""
     dynamic: np.ndarray
     """(F, Q, Q): the same for the first Q points at every frequency."""
-    scale: float
-    """s, the level's static polarizability over that of the bare response; already applied to all of the
-    above.
-    """
     c6: float
     """Isotropic molecular, hartree bohr^6."""
 
@@ -437,11 +427,9 @@ def density_from_record(spec: dict[str, Any], record: dict[str, Any]) -> Monomer
         quadrupoles=np.array(record["mbis"]["quadrupoles_e_bohr2"]),
         valence_populations=np.array([shells[-1] for shells in record["mbis"]["shell_populations_e"]]),
         valence_widths=np.array([shells[-1] for shells in record["mbis"]["shell_widths_bohr"]]),
-        volumes=np.array(record["mbis"]["radial_moments_bohr"])[:, 1],
         shell_populations=record["mbis"]["shell_populations_e"],
         shell_widths=record["mbis"]["shell_widths_bohr"],
         esp_points=np.array(record["esp"]["points_bohr"]),
-        esp_scales=np.array(record["esp"]["scales"]),
         esp_values=np.array(record["esp"]["values_hartree"]),
     )
 
@@ -459,7 +447,6 @@ def response_from_record(record: dict[str, Any], polarizability: np.ndarray) -> 
         tensors=scale * tensors,
         static=scale * _square(record["static_hartree"]),
         dynamic=scale * np.array([_square(packed) for packed in record["dynamic_hartree"]]),
-        scale=scale,
         c6=float(3.0 / np.pi * weights @ isotropic**2),
     )
 

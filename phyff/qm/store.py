@@ -69,10 +69,6 @@ class RecordStore:
             raise
         return path
 
-    def path(self, kind: str, spec: dict[str, Any]) -> Path:
-        """Where `put` writes the record of a job."""
-        return self.root / kind / f"{record_key(kind, spec)}.json"
-
 
 def default_root() -> Path:
     """PHYFF_STORE, or the user's cache folder."""

@@ -310,7 +310,7 @@ def _origin(library: Library) -> str:
     sentences = [
         f"Written by `{COMMAND}` from `molecules/`, all of it.",
         f"Level of theory: {level}. Short range: fitted to {fitted} rigid dimers on "
-        f"{model.provenance.get('date', 'a day not recorded')}.",
+        f"{model.provenance.get('date', 'a day not recorded')}, fingerprint {model.fingerprint}.",
     ]
     if fitted != dimers:
         sentences.append(

@@ -99,11 +99,6 @@ def laboratory_axes(frame: LocalFrame, xyz: Tensor) -> Tensor:
     return torch.stack([x, torch.linalg.cross(z, x), z])
 
 
-def molecule_axes(frames: Sequence[LocalFrame], xyz: np.ndarray) -> np.ndarray:
-    """`frame_axes` of every frame, shape (n_frames, 3, 3)."""
-    return np.stack([frame_axes(frame, xyz) for frame in frames])
-
-
 def handedness(frame: LocalFrame, xyz: np.ndarray) -> int:
     """+1 or -1: the sign of components odd in y (mu_y, Q_xy, Q_yz) relative to the atom's symmetry class.
 

@@ -3,13 +3,15 @@ charge a library keeps: those that dimers with cations confirm."""
 
 from collections import Counter
 from itertools import combinations_with_replacement
+from pathlib import Path
 
 import numpy as np
 import pytest
+import standin_species
 import torch
 from library_species import NAMES, RECORDS, SHORT_RANGE, load, random_pose, with_random_flows
 
-from phyff.errors import InputError
+from phyff.errors import FitError, InputError
 from phyff.fit.short_range import IN_LIQUIDS, DimerPoint, is_held_out
 from phyff.fit.training import (
     CORE,
@@ -19,12 +21,13 @@ from phyff.fit.training import (
     _alike,
     _with_flow_of,
     dimer_jobs,
+    load_dimers,
     make_library,
     training_pairs,
     with_tested_flow,
     without_own_classes,
 )
-from phyff.model.cluster import Cluster, permanent_energy
+from phyff.model.cluster import PARTS, Cluster, permanent_energy
 from phyff.model.parameters import ShortRange, ShortRangeClass, species_tensors
 from phyff.qm.level import PHYFF_2026A
 from phyff.qm.store import RecordStore
@@ -136,3 +139,20 @@ def test_an_extended_library_takes_the_flow_of_charge_and_nothing_else() -> None
     assert found.provenance["charge_flow_date"] == new.provenance["date"]
     rest = {"charge_flow", "quality", "provenance"}
     assert found.model_dump(exclude=rest) == FLOWING.model_dump(exclude=rest)
+
+
+def test_two_dimers_that_are_the_same_step_of_a_scan_are_refused(tmp_path: Path) -> None:
+    species = {name: standin_species.ALL[name] for name in ("water", "Li+")}
+    store = RecordStore(tmp_path)
+    energies = dict.fromkeys((*PARTS, "total"), 0.0)
+    for far in (2.0, 2.1):
+        sides = [
+            {"smiles": species["water"].mapped_smiles, "xyz_angstrom": (10 * species["water"].xyz).tolist()},
+            {"smiles": species["Li+"].mapped_smiles, "xyz_angstrom": [[far, 0.0, 0.0]]},
+        ]
+        spec = {"first": sides[0], "second": sides[1], "scan": 3, "step": 1}
+        store.put("dimer", spec, energies)
+        if far == 2.0:
+            assert len(load_dimers(tmp_path, species)) == 1
+    with pytest.raises(FitError, match=r"the same step of water\+Li\+#3: the conformers have changed"):
+        load_dimers(tmp_path, species)

@@ -12,13 +12,6 @@ from rdkit.Chem import AllChem
 from scipy.optimize import minimize
 
 from phyff.errors import FitError
-from phyff.fit.sampling import (
-    normal_modes,
-    skeleton_dihedrals,
-    thermal_displacements,
-    torsion_scan_geometries,
-    twisted_geometries,
-)
 from phyff.fit.valence import Sample, ValenceFit, fit_valence, minimise, valence_hessian
 from phyff.model.valence import (
     AngleTerm,
@@ -32,6 +25,13 @@ from phyff.model.valence import (
 )
 from phyff.openmm.valence import add_valence_forces
 from phyff.species.molecule import Molecule
+from phyff.species.sampling import (
+    normal_modes,
+    skeleton_dihedrals,
+    thermal_displacements,
+    torsion_scan_geometries,
+    twisted_geometries,
+)
 from phyff.units import BOHR_NM, GAS_CONSTANT, HARTREE_KJ
 
 Array = NDArray[np.float64]

@@ -1,6 +1,7 @@
 """The `multipole` engine: torch's energies, forces that are derivatives, frames that follow the molecule."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import library_species
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import standin_species
 import torch
 from library_species import SHORT_RANGE, at_contact, random_pose
+from neural_terms import untrained
 from openmm import unit
 from scipy.fft import next_fast_len
 from scipy.spatial.distance import pdist
@@ -244,10 +246,11 @@ def test_polarization_can_be_mutual_extrapolated_or_direct() -> None:
     assert abs(found["direct"] - exact) > 1.0
 
 
-def test_multiple_time_steps_follow_small_single_ones() -> None:
-    monomers = _assembled(("EC", "DMC"))
+@pytest.mark.parametrize("neural", (None, untrained()), ids=("physics", "neural"))
+def test_multiple_time_steps_follow_small_single_ones(neural) -> None:
+    monomers, forcefield = _assembled(("EC", "DMC")), replace(FORCE_FIELD, neural=neural)
     topology = FORCE_FIELD.topology([(name, 1) for name, _ in monomers], engine="multipole")
-    system = FORCE_FIELD.create_system(topology, None, "multipole", polarization="direct")
+    system = forcefield.create_system(topology, None, "multipole", polarization="direct")
     start, ends = np.vstack([xyz for _, xyz in monomers]), []
     for integrator in (
         FORCE_FIELD.multiple_time_steps(300.0, 1.0, friction=0.0),

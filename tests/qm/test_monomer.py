@@ -6,13 +6,13 @@ import torch
 from library_species import quantum_data
 from tblite.interface import Calculator
 
-from phyff.fit.sampling import skeleton_dihedrals
 from phyff.model.valence import dihedrals
 from phyff.qm import monomer
 from phyff.qm.level import PHYFF_2026A
 from phyff.qm.store import RecordStore, canonical
 from phyff.species.conformers import conformers
 from phyff.species.molecule import Molecule
+from phyff.species.sampling import skeleton_dihedrals
 from phyff.units import BOHR_ANGSTROM, BOHR_NM, HARTREE_KJ
 
 
