@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from rdkit import Chem
+from scipy.spatial.distance import cdist
 
 from phyff.errors import InputError, SimulationError
 from phyff.model import cluster as torch_engine
@@ -24,6 +26,9 @@ from phyff.units import ANGSTROM_NM
 
 ENGINES = ("torch", "drude", "multipole")
 PARTS = (*torch_engine.PARTS, "neural")
+SAME_PLACE = 0.02
+"""nm; no two atoms of different monomers come so close."""
+OVERLAP = "The energy of the cluster is not finite: two of its monomers overlap; move them apart."
 BOND_RANGE = (0.5, 3.0)
 """Angstrom; a bonded pair outside it means wrong units or atoms out of map order."""
 MAX_MATCHES = 20000
@@ -148,8 +153,11 @@ def interaction_energy(
     """Parts and total (kJ/mol) of monomers given as (species name, positions in nm in species order).
 
     "neural" is 0 for a force field without that term.
-    SimulationError when the energy is not finite.
+    SimulationError when two monomers overlap, or the energy is not finite.
     """
+    for (_, one), (_, other) in combinations(monomers, 2):
+        if cdist(one, other).min() < SAME_PLACE:  # in OpenMM induced dipoles would relax for ever
+            raise SimulationError(OVERLAP)
     parts: Mapping[str, Any]
     if engine == "torch":
         cluster = torch_engine.Cluster.of(
@@ -163,7 +171,7 @@ def interaction_energy(
         parts = openmm_engine.interaction_energy(forcefield, monomers, engine)
     values = {name: float(parts.get(name, 0.0)) for name in PARTS}
     if not np.isfinite(list(values.values())).all():
-        raise SimulationError("The energy of the cluster is not finite: two of its monomers overlap.")
+        raise SimulationError(OVERLAP)
     return {"total": sum(values.values()), **values}
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from standin_species import ALL, SHORT_RANGE, WATER, WATER_XYZ, species
 
-from phyff.clusters import energies, in_species_order, interaction_energy
-from phyff.errors import InputError
+from phyff.clusters import ENGINES, energies, in_species_order, interaction_energy
+from phyff.errors import InputError, SimulationError
 from phyff.openmm.forcefield import ForceField
 from phyff.species.molecule import Molecule
 
@@ -47,6 +47,13 @@ def test_torch_and_drude_agree_whatever_the_order_of_the_file(tmp_path):
         assert list(found) == ["total", "electrostatics", "exchange", "induction", "dispersion", "neural"]
         assert found == pytest.approx(direct, abs=0.01)
         assert found["total"] == pytest.approx(sum(found.values()) - found["total"])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_atoms_at_the_same_place_are_refused_in_every_engine(engine):
+    water = np.array(WATER_XYZ)
+    with pytest.raises(SimulationError, match="two of its monomers overlap"):
+        interaction_energy(FORCE_FIELD, [("water", water), ("Li+", water[:1])], engine)
 
 
 def test_a_list_of_clusters_gives_a_list(tmp_path):
