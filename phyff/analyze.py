@@ -140,7 +140,11 @@ def _open(trajectory: Path, topology: Path, frame_ps: float | None) -> MDAnalysi
             if not hasattr(universe.atoms, "elements") or not all(universe.atoms.elements):
                 universe.guess_TopologyAttrs(force_guess=["elements"])
     except Exception as error:  # MDAnalysis raises whatever its format readers raise
-        raise InputError(f"trajectory: {trajectory} with {topology} cannot be read ({error}).") from error
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InputError(
+            f"trajectory: {trajectory} with the topology {topology} cannot be read ({why}); give the "
+            "trajectory (XTC, DCD, ...) first and a topology of it (PDB, GRO, ...) after it."
+        ) from error
     return universe
 
 
@@ -255,7 +259,7 @@ def _read(
     conditions: Conditions,
 ) -> tuple[NptSeries, Production, list[str]]:
     """Box series, production trajectory and warnings."""
-    frame_ps = _frame_ps(universe)
+    frame_ps = conditions.frame_ps or (_frame_ps(universe) if len(universe.trajectory) > 1 else 1.0)
     skip = math.ceil(conditions.skip_ps / frame_ps)
     n_frames = len(universe.trajectory) - skip
     if n_frames < 2:

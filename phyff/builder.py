@@ -36,17 +36,19 @@ def build(
     out: str | Path | None = None,
     workers: int | None = None,
     say: Say | None = None,
+    neural: bool = False,
 ) -> ForceField:
     """Force field of one species (name or SMILES), or of all species of a formulation (recipe or one line).
 
     out: folder whose species/NAME.json keep what had to be built, by default the user's cache; a second call
-    reads them. workers: processes of the quantum chemistry, by default one a core.
+    reads them. workers: processes of the quantum chemistry, by default one a core. neural: with the library's
+    neural term.
     Raises InputError for a source that cannot be used, and errors of the quantum chemistry and fits.
     """
     subject = source if isinstance(source, Formulation) else read_source(source)
     species = subject.species if isinstance(subject, Formulation) else [subject]
     folder = default_root() if out is None else Path(out)
-    return force_field(species, folder / SPECIES_FOLDER, workers, say)
+    return force_field(species, folder / SPECIES_FOLDER, workers, say, neural)
 
 
 def read_source(source: str | Path) -> Formulation | tuple[str, str]:

@@ -252,6 +252,10 @@ def build(
         check_folder(out)
         forcefield = builder.force_field([subject], out / builder.SPECIES_FOLDER, workers, _say)
         path = builder.write_force_field(forcefield, out)
+        for other in (out / "system.xml", out / "topology.pdb"):
+            if other.is_file():
+                other.unlink()
+                _say(f"{other}: was of another force field, removed")
     else:
         cutoff = md.preset("quick").cutoff_nm
         box = subject.box(cutoff_nm=cutoff)
@@ -544,11 +548,7 @@ def viscosity(
     from phyff.md.driven import Driving
     from phyff.md.viscosity import AMPLITUDES, shear_flow_of_run
 
-    shear_flow_of_run(
-        phyff.ForceField.load(run_dir / "forcefield.json"),
-        run_dir,
-        Driving(ps, AMPLITUDES, platform=platform),
-    )
+    shear_flow_of_run(_force_field_of(run_dir), run_dir, Driving(ps, AMPLITUDES, platform=platform))
     _write_again(run_dir, ("viscosity",))
 
 
@@ -566,9 +566,7 @@ def field(
     from phyff.md.driven import Driving
     from phyff.md.field import FIELDS, drift_of_run
 
-    drift_of_run(
-        phyff.ForceField.load(run_dir / "forcefield.json"), run_dir, Driving(ps, FIELDS, platform=platform)
-    )
+    drift_of_run(_force_field_of(run_dir), run_dir, Driving(ps, FIELDS, platform=platform))
     _write_again(run_dir, ("conductivity_field", "conductivity", "conductivity_green_kubo"))
 
 
@@ -587,8 +585,7 @@ def vapour(
     from phyff.md.driven import Driving
     from phyff.md.vapour import vapour_of_run
 
-    forcefield = phyff.ForceField.load(run_dir / "forcefield.json")
-    vapour_of_run(forcefield, run_dir, Driving(ps, platform=platform))
+    vapour_of_run(_force_field_of(run_dir), run_dir, Driving(ps, platform=platform))
     _write_again(run_dir, ("heat_of_vaporisation", "density"))
 
 
@@ -686,9 +683,9 @@ def bench(
         list[str] | None, typer.Option(help="A system of the suite; can be repeated.", show_default=False)
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of the simulations.")] = Path("runs/bench"),
-    folder: Annotated[Path, typer.Option("--benchmarks", help="Folder of suites/ and results/.")] = Path(
-        "benchmarks"
-    ),
+    folder: Annotated[
+        Path, typer.Option("--benchmarks", help="Folder of results/, and of suites/ if they are your own.")
+    ] = Path("benchmarks"),
     platform: Platform = None,
     workers: Annotated[
         int | None,
@@ -712,11 +709,12 @@ def bench(
     """
     from phyff.bench import run_suite, table
     from phyff.files import write_atomically
-    from phyff.measurements import load_suite
+    from phyff.measurements import load_suite, suites_directory
     from phyff.report.parity import save_parity
 
     use_cluster(parsl)
-    measurements = load_suite(suite, folder / "suites")
+    suites = folder / "suites"
+    measurements = load_suite(suite, suites if suites.is_dir() else suites_directory())
     name = f"{suite}-neural" if neural else suite
     rows = run_suite(
         name,
@@ -765,15 +763,16 @@ def _show_library() -> None:
     from phyff.species.parameters import library_species
 
     fitted = library_species(library.library_directory())
-    table = Table("species", "what it is", "SMILES", "charge", "conformers", "level of theory")
+    table = Table("species", "what it is", "charge", "conformers", "level of theory")
+    table.add_column("SMILES", overflow="fold")
     for species in fitted.values():
         table.add_row(
             species.name,
             library.title(species.name),
-            species.smiles,
             f"{species.charge:+d}" if species.charge else "0",
             str(len(species.conformers)),
             str(species.provenance.get("level_of_theory", {}).get("name", "")),
+            species.smiles,
         )
     console = Console()
     console.print(table)
@@ -857,12 +856,24 @@ def _write_again(run_dir: Path, names: Sequence[str]) -> None:
     _headline(json.loads(path.read_text()), names)
 
 
-def _headline(results: dict[str, Any], names: Sequence[str] = HEADLINE) -> None:
+def _force_field_of(run_dir: Path) -> "phyff.ForceField":
+    if not (run_dir / "run.json").is_file():
+        raise InputError(f"{run_dir} holds no run.json; give a folder that phyff run has written.")
+    return phyff.ForceField.load(run_dir / "forcefield.json")
+
+
+def _headline(results: dict[str, Any], names: Sequence[str] | None = None) -> None:
+    """A table of the named properties, without names of those of HEADLINE and of self-diffusion."""
     from phyff.report.tables import UNITS, label, with_error
 
     table = Table(
         "property", "value", "unit", "verdict", title=f"{results['name']} at {results['temperature_K']:g} K"
     )
+    if names is None:
+        diffusion = [
+            n for n in results["properties"] if n.startswith("self_diffusion_") and not n.endswith("_box")
+        ]
+        names = [*HEADLINE, *diffusion]
     for name in names:
         found = results["properties"].get(name)
         if found is not None:

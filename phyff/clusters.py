@@ -31,6 +31,12 @@ SAME_PLACE = 0.02
 OVERLAP = "The energy of the cluster is not finite: two of its monomers overlap; move them apart."
 BOND_RANGE = (0.5, 3.0)
 """Angstrom; a bonded pair outside it means wrong units or atoms out of map order."""
+MEANINGS = {
+    "missing": "this field is missing",
+    "model_type": 'no cluster; write {"monomers": [{"smiles": ..., "elements": [...], "xyz": [...]}]}',
+    "too_short": "there is nothing in it; give at least one entry",
+}
+"""What pydantic's errors mean to whoever wrote the file."""
 MAX_MATCHES = 20000
 """Atom orders that are compared for a molecule with many equivalent atoms."""
 
@@ -110,7 +116,11 @@ def energies(
             (name, in_species_order(molecule, np.array(monomer.xyz) * ANGSTROM_NM, forcefield.named(name)))
             for monomer, molecule, (name, _) in zip(cluster.monomers, group, found, strict=True)
         ]
-        answers.append(interaction_energy(forcefield, placed, engine))
+        try:
+            answers.append(interaction_energy(forcefield, placed, engine))
+        except SimulationError as error:
+            place = f"clusters[{len(answers)}]: " if is_list else ""
+            raise SimulationError(f"{path}: {place}{error}") from error
     return answers if is_list else answers[0]
 
 
@@ -212,4 +222,5 @@ def _sentence(error: Any, is_list: bool) -> str:
     place = f"clusters[{first}]" if is_list else ""
     for part in rest:
         place += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return f"{place.lstrip('.') or 'cluster'}: {error['msg'][:1].lower()}{error['msg'][1:]}."
+    said = MEANINGS.get(error["type"], f"{error['msg'][:1].lower()}{error['msg'][1:]}")
+    return f"{place.lstrip('.') or 'cluster'}: {said}."

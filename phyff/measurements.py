@@ -155,7 +155,7 @@ def load_suite(name: str, folder: Path) -> Suite:
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(p.stem for p in folder.glob("*.yaml"))) or "none"
-        raise InputError(f"suite: {name!r} is unknown in {folder}; there are: {known}.")
+        raise InputError(f"suite: {name!r} is unknown in {folder}; choose from: {known}.")
     try:
         return Suite.model_validate(load_yaml(path.read_text()))
     except ValidationError as error:

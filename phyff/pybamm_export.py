@@ -116,7 +116,10 @@ def read_point(path: Path) -> Point:
         properties = results["properties"]
         name, temperature = str(results["name"]), float(results["temperature_K"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"results: {file} is no results.json of phyff ({error}).") from error
+        raise InputError(
+            f"results: {file} is no results.json of phyff ({error}); give files or folders that phyff run "
+            "has written."
+        ) from error
     concentration = _concentration(composition, _number(properties, "density", file)[0], file)
     cations = [
         key.removeprefix("transference_").removesuffix("_solvent_frame")

@@ -47,6 +47,8 @@ ONE_LINERS = {
     "ratio with zero": ("EC:DMC 1:0 w/w", "solvents", "leave the component out"),
     "ratio with negative": ("EC:DMC 1:-1 w/w", "solvents", "positive"),
     "percentages off": ("EC:DMC 30:60 wt%", "solvents", "add up to 90"),
+    "percentages off, of everything": ("50 wt% EC + 60 wt% DMC", "solvents", "add up to 110"),
+    "millimolar": ("1 mM LiPF6 in EC", "salts", "write '0.001 M'"),
     "molarity of solvents": ("EC:DMC 1:1 M", "solvents", "use w/w"),
     "same solvent twice": ("EC:O=C1OCCO1 1:1 w/w", "solvents", "given twice"),
     "same salt twice": ("1 M LiPF6 + 1 M [Li+].F[P-](F)(F)(F)(F)F in EC", "salts", "given twice"),
@@ -64,6 +66,8 @@ ONE_LINERS = {
     "nothing after in": ("1 M LiPF6 in ", "solvents", "after 'in'"),
     "empty name": ("EC:: 1:1 w/w", "solvents", "empty name"),
     "too cold": ("EC at 25 K", "temperature_K", "Celsius"),
+    "temperature without unit": ("1 M LiPF6 in EC at 25", "temperature_K", "at 25 C"),
+    "temperature in words": ("1 M LiPF6 in EC at room temperature", "temperature_K", "at 25 C"),
     "file missing": ("recipes/no-such-recipe.yaml", "recipe", "does not exist"),
     "folder": ("recipes/", "recipe", "name a recipe file"),
 }  # fmt: skip
@@ -98,7 +102,7 @@ RECIPES = {
     "edge below the cut-off": ("solvents: EC\nbox_nm: 1.1\n", "box_nm", "cut-off"),
     "counts below the cut-off": ("counts: {EC: 5}\n", "counts", "cut-off"),
     "additive does not fit once": (
-        "composition: EC + 0.01 wt% VC\natoms: 1000\n", "atoms", "enlarge the box"),
+        "composition: EC + 0.01 wt% VC\natoms: 1000\n", "atoms", "take a larger preset"),
     "amount missing": ("solvents: {EC: 1 w/w, DMC: }\n", "solvents", "add one"),
     "amount without unit": ("solvents: EC\nsalts: {LiPF6: 1.0}\n", "salts", "no unit"),
     "amount as list": ("solvents: EC\nsalts: {LiPF6: [1, M]}\n", "salts", "such as"),

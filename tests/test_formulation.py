@@ -106,6 +106,19 @@ def test_counts_may_name_their_unit():
     assert counts(Formulation.parse(fields).box()) == {"EC": 60, "DMC": 80, "Li+": 12, "PF6-": 12}
 
 
+@pytest.mark.parametrize("one, other", [("1 kg", "500 g"), ("1 L", "500 mL"), ("0.5 KG", "250 g")])
+def test_kilograms_and_litres_are_a_thousand_grams_and_millilitres(one, other):
+    first, second = Formulation.parse({"solvents": {"EC": one, "DMC": other}}).components
+    assert first.amount.value == 2 * second.amount.value
+
+
+def test_a_recipe_may_stand_in_one_line():
+    assert counts(Formulation.parse("counts: {EC: 60}").box()) == {"EC": 60}
+    assert Formulation.parse("solvents: {EC: 1 w/w, DMC: 1 w/w}\n").species == (
+        Formulation.parse("EC:DMC 1:1 w/w").species
+    )
+
+
 def test_mole_parts_set_salt_and_solvent_together():
     fields = {"solvents": {"DME": "4 mol"}, "salts": {"LiFSI": "1 mol"}}
     found = counts(Formulation.parse(fields).box(3000))

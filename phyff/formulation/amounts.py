@@ -21,6 +21,9 @@ UNITS = {
 }
 """Unit -> other spellings. Case matters in M (mol per litre of solution) and m (mol per kg of solvent)."""
 
+THOUSANDFOLD = ("kg", "L", "l")
+"""Spellings of parts that are a thousand of those in g or mL."""
+
 RATIO_UNITS = ("w/w", "v/v", "mol")
 """Units of parts: only the ratio between components given in the same unit has a meaning."""
 PERCENT_UNITS = {"wt%": 100.0, "vol%": 100.0, "mol%": 100.0, "x": 1.0}
@@ -60,7 +63,8 @@ def parse_amount(text: object, field: str) -> Amount:
         raise InputError(
             f"{field}: amount {text!r} does not start with a number; write it like '1.0 M' or '2 wt%'."
         )
-    return checked_amount(number, _unit(rest, number, field), field)
+    scale = 1000.0 if rest in THOUSANDFOLD or rest.lower() == "kg" else 1.0
+    return checked_amount(number * scale, _unit(rest, number, field), field)
 
 
 def split_number(text: str) -> tuple[float | None, str]:
@@ -102,6 +106,8 @@ def _unit(text: str, number: float, field: str) -> str:
         raise InputError(f"{field}: '{number:g} %' does not say of what; write wt%, vol% or mol%.")
     if text.startswith(","):
         raise InputError(f"{field}: amount '{number:g}{text}' has a comma; write decimals with a point.")
+    if text == "mM":
+        raise InputError(f"{field}: unit 'mM' is not known; write '{number / 1000:g} M'.")
     near = get_close_matches(text, _SPELLINGS, n=1, cutoff=0.6)
     hint = f"did you mean '{near[0]}'?" if near else f"known units are {', '.join(UNITS)}."
     raise InputError(f"{field}: unit {text!r} is not known; {hint}")

@@ -159,7 +159,8 @@ def _best_counts(
         raise InputError(
             f"atoms: {components[rarest].amount} {components[rarest].name} is only "
             f"{ideal[rarest]:.2f} molecules in a box "
-            f"of {target:.0f} atoms; enlarge the box to {needed} atoms or drop the component."
+            f"of {target:.0f} atoms; write a recipe file with 'atoms: {needed}', take a larger preset, or "
+            "drop the component."
         )
     scales = np.linspace(1.0 - SIZE_WINDOW, 1.0 + SIZE_WINDOW, 2001)
     candidates = np.unique(np.maximum(np.rint(scales[:, None] * ideal), 1).astype(int), axis=0)

@@ -70,7 +70,7 @@ def parts(components: tuple[Component, ...]) -> list[int]:
     for group in groups:
         if abs(sum(components[i].amount.value for i in group) - whole) <= _SHARE_TOLERANCE * whole:
             return group
-    total = sum(components[i].amount.value for i in solvents)
+    total = sum(components[i].amount.value for i in same)
     raise InputError(
         f"solvents: amounts in {unit} add up to {total:g}, not {whole:g}; correct them or use a ratio (w/w)."
     )

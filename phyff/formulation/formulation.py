@@ -1,5 +1,6 @@
 """A formulation: components with roles and amounts, temperature and pressure; from text, file or fields."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from phyff.formulation.volumes import component_volume
 from phyff.species import library
 
 RECIPE_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+_YAML = re.compile(rf"({'|'.join(Recipe.model_fields)})\s*:(\s|$)")
+"""A recipe that stands in one line."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Formulation:
                 f"recipe: {source!r} is not a formulation; give text, a path or a mapping of fields."
             )
         text = source.strip()
-        if "\n" in text:
+        if "\n" in text or _YAML.match(text):
             return cls._from_recipe(validated(load_yaml(text)))
         if text.lower().endswith(RECIPE_SUFFIXES) or _is_file(text):
             return cls._from_recipe(read_recipe(Path(text)))

@@ -37,6 +37,10 @@ def parse_one_line(text: str) -> dict:
     if match:
         text = match["rest"]
         fields["temperature_K"] = float(match["value"]) + (0.0 if match["unit"] == "K" else CELSIUS_ZERO)
+    elif unread := re.search(r"\s(?:at|@)\s+(.*)$", text):
+        raise InputError(
+            f"temperature_K: {unread[1]!r} is no temperature; write one like 'at 298.15 K' or 'at 25 C'."
+        )
     if _COUNTS_TAIL.search(text) and not _is_species(text):
         return fields | {"counts": _counts(text)}
     parts = re.split(r"\s+in(?:\s+|$)", text)

@@ -214,13 +214,25 @@ class ForceField:
         """The same without its neural term."""
         return replace(self, neural=None)
 
-    def place(self, topology: Topology, atom_xyz_nm: np.ndarray) -> np.ndarray:
-        """(n_particles, 3) nm, from real atoms' positions: oscillators at rest, sites where they belong. A
-        topology of the `multipole` engine has nothing but atoms."""
-        if topology.getNumAtoms() == len(atom_xyz_nm):
-            return np.array(atom_xyz_nm, dtype=float)
+    def place(self, topology: Topology, atom_xyz_nm: Any) -> np.ndarray:
+        """(n_particles, 3) nm, from real atoms' positions, nm or an OpenMM quantity: oscillators at rest,
+        sites where they belong. A topology of the `multipole` engine has nothing but atoms.
+
+        Raises:
+            InputError: these are not as many positions as real atoms.
+        """
+        if unit.is_quantity(atom_xyz_nm):
+            atom_xyz_nm = atom_xyz_nm.value_in_unit(unit.nanometer)
+        atoms, xyz = self.atom_indices(topology), np.array(atom_xyz_nm, dtype=float)
+        if xyz.shape != (len(atoms), 3):
+            raise InputError(
+                f"positions: the topology has {len(atoms)} real atoms, so give ({len(atoms)}, 3) nm; these "
+                f"are {xyz.shape}."
+            )
+        if topology.getNumAtoms() == len(atoms):
+            return xyz
         positions = np.full((topology.getNumAtoms(), 3), np.nan)
-        positions[self.atom_indices(topology)] = atom_xyz_nm
+        positions[atoms] = xyz
         for residue in topology.residues():
             m = self._placed(residue, "drude")
             own = positions[list(m.atoms)]

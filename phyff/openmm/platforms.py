@@ -21,7 +21,7 @@ def platform_named(name: str | None) -> openmm.Platform:
     except openmm.OpenMMException:
         names = [openmm.Platform.getPlatform(i).getName() for i in range(openmm.Platform.getNumPlatforms())]
         raise SimulationError(
-            f"platform: {name!r} is not available here; choose one of {', '.join(names)}."
+            f"platform: '{name}' is not available here; choose one of {', '.join(names)}."
         ) from None
 
 

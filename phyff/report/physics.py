@@ -105,12 +105,11 @@ class Library:
             raise InputError(
                 "There are no dimer records beside the library; a clone of the repository has them."
             )
-        found = pair_classes(list(self.species.values()), self.short_range, self.points, only)
-        if only and not found:
+        if only and not any(sorted(point.names) == sorted(only) for point in self.points):
             raise InputError(
                 f"There are no dimers of {only[0]} and {only[1]}; 'phyff info {only[0]}' shows what there is."
             )
-        return found
+        return pair_classes(list(self.species.values()), self.short_range, self.points, only)
 
 
 def write_physics(library: Library, folder: Path) -> Path:

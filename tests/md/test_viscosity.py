@@ -118,4 +118,4 @@ def test_a_run_directory_of_drude_water_is_driven_from_its_settled_state(tmp_pat
 def test_the_command_names_what_a_folder_lacks(command, tmp_path) -> None:  # type: ignore[no-untyped-def]
     called = CliRunner().invoke(app, [command, str(tmp_path), "--platform", "Reference"])
     assert called.exit_code == 2
-    assert "forcefield.json" in called.output
+    assert "holds no run.json; give a folder that phyff run has written" in called.output

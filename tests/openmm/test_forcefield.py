@@ -245,3 +245,12 @@ def test_a_residue_without_its_extra_particles_is_refused() -> None:
             bare.addAtom(atom.name, atom.element, residue)
     with pytest.raises(InputError, match="has 10 particles where EC has 10 atoms, 10 Drude particles"):
         FORCE_FIELD.create_system(bare, None)
+
+
+def test_positions_may_have_a_unit_and_must_be_as_many_as_atoms() -> None:
+    topology = FORCE_FIELD.topology([(FORCE_FIELD.species[0].name, 1)], None)
+    xyz = FORCE_FIELD.species[0].xyz
+    placed = FORCE_FIELD.place(topology, xyz)
+    np.testing.assert_allclose(FORCE_FIELD.place(topology, 10.0 * xyz * unit.angstrom), placed, atol=1e-12)
+    with pytest.raises(InputError, match=f"has {len(xyz)} real atoms, so give"):
+        FORCE_FIELD.place(topology, np.zeros((len(xyz) + 1, 3)))
