@@ -8,9 +8,10 @@ import openmm
 import pytest
 from openmm import app
 from standin_species import SHORT_RANGE, WATER
+from typer.testing import CliRunner
 
 import phyff
-from phyff import builder
+from phyff import builder, cli
 from phyff.errors import InputError, StoreError
 from phyff.formulation import Formulation
 from phyff.qm.level import PHYFF_2026A
@@ -70,6 +71,14 @@ def test_a_build_that_fails_leaves_no_species_file(standin_library, monkeypatch,
     with pytest.raises(InputError):
         phyff.build(METHANE, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_box_of_another_force_field_does_not_stay_beside_a_new_one(standin_library, tmp_path):
+    for name in ("system.xml", "topology.pdb"):
+        (tmp_path / name).write_text("of an electrolyte")
+    called = CliRunner().invoke(cli.app, ["build", "water", "--out", str(tmp_path)])
+    assert called.exit_code == 0 and "was of another force field, removed" in called.stderr
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["forcefield.json"]
 
 
 def test_a_library_without_short_range_says_so(standin_library, tmp_path):

@@ -56,6 +56,13 @@ def test_atoms_at_the_same_place_are_refused_in_every_engine(engine):
         interaction_energy(FORCE_FIELD, [("water", water), ("Li+", water[:1])], engine)
 
 
+def test_of_several_clusters_the_one_that_overlaps_is_named(tmp_path):
+    apart = {"monomers": [MAPPED_WATER, ION]}
+    overlapping = {"monomers": [MAPPED_WATER, ION | {"xyz": MAPPED_WATER["xyz"][:1]}]}
+    with pytest.raises(SimulationError, match=r"cluster\.json: clusters\[1\]: The energy"):
+        energies(write(tmp_path, [apart, overlapping]), "torch", force_field_of)
+
+
 def test_a_list_of_clusters_gives_a_list(tmp_path):
     path = write(tmp_path, [{"monomers": [MAPPED_WATER, ION]}, {"monomers": [MAPPED_WATER]}])
     answers = energies(path, "torch", force_field_of)
@@ -85,8 +92,9 @@ def test_any_map_order_of_water_finds_its_oxygen(order):
 
 BAD = {
     "not JSON": ("{", "is not JSON"),
-    "no monomers": ({"monomers": []}, "monomers"),
-    "a number": (5, "cluster"),
+    "no monomers": ({"monomers": []}, "monomers: there is nothing in it; give at least one"),
+    "misspelt": ({"monomer": [ION]}, "monomers: this field is missing"),
+    "a number": (5, r'cluster: no cluster; write \{"monomers"'),
     "unmapped": ({"monomers": [MAPPED_WATER | {"smiles": "O"}]}, r"monomers\[0\]\.smiles: 'O' is not mapped"),
     "bad SMILES": ({"monomers": [MAPPED_WATER | {"smiles": "[O:1"}]}, "is not valid"),
     "wrong elements": ({"monomers": [MAPPED_WATER | {"elements": ["O", "H", "H"]}]}, "in map order"),
