@@ -291,8 +291,8 @@ def load_points(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[
             scan = "+".join(pair) + (f"#{spec['scan']}" if "scan" in spec else liquid_scan(path))
             if steps.setdefault((scan, spec.get("step", 0)), path) != path:
                 raise FitError(
-                    f"{path} and {steps[scan, spec['step']].name} are the same step of {scan}: the "
-                    "conformers have changed since one of the scans was chosen. Take its records away."
+                    f"{path} and {steps[scan, spec['step']].name} are the same step of {scan}, chosen twice. "
+                    "Take the records of one choice away."
                 )
             points.append(DimerPoint(pair, (xyz[0], xyz[1]), components, scan))
     return points

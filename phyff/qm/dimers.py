@@ -62,10 +62,11 @@ class Partner:
 
 def approach_job_of(first: Partner, second: Partner, seed: int = 2026) -> Job:
     """The job that chooses the scans of one pair of species. Its record fixes the geometries: rankings by an
-    approximate energy come out differently on another processor, and would ask for other dimers there."""
+    approximate energy come out differently on another processor, and would ask for other dimers there. So
+    would conformers that a later fit knows, and they are not part of the key either."""
     spec = {
-        "first": _choices(first),
-        "second": _choices(second),
+        "first": _identity(first),
+        "second": _identity(second),
         "seed": seed,
         "orientations": ORIENTATIONS,
         "ranks": list(RANKS),
@@ -73,9 +74,9 @@ def approach_job_of(first: Partner, second: Partner, seed: int = 2026) -> Job:
         "minima": MINIMA,
         "minimum_scales": list(MINIMUM_SCALES),
     }
-    return Job(
-        "approach", spec, approach_job, f"{first.molecule.smiles} + {second.molecule.smiles} approaches"
-    )
+    conformers = [[np.round(xyz, 5).tolist() for xyz in side.conformers] for side in (first, second)]
+    title = f"{first.molecule.smiles} + {second.molecule.smiles} approaches"
+    return Job("approach", spec, approach_job, title, given={"conformers": conformers})
 
 
 def approach_job(spec: dict[str, Any]) -> dict[str, Any]:
@@ -129,7 +130,7 @@ def random_contacts(
     first: Partner, second: Partner, orientations: int, seed: int = 2026
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Positions (n, 3) and (m, 3), angstrom, at random orientations, each at every one of CONTACT_SCALES."""
-    spec, rng = approach_job_of(first, second).spec, np.random.default_rng(seed)
+    spec, rng = approach_job_of(first, second).content, np.random.default_rng(seed)
     for _ in range(orientations):
         approach = _random_approach(spec, rng)
         for scale in CONTACT_SCALES:
@@ -254,8 +255,8 @@ def _distinct_minima(approaches: Sequence[_Approach]) -> list[_Approach]:
 
 def _random_approach(spec: dict[str, Any], rng: np.random.Generator) -> _Approach:
     xyz = []
-    for side in (spec["first"], spec["second"]):
-        shape = np.array(side["conformers"][rng.integers(len(side["conformers"]))])
+    for shapes in spec["conformers"]:
+        shape = np.array(shapes[rng.integers(len(shapes))])
         xyz.append((shape - shape.mean(0)) @ Rotation.random(rng=rng).as_matrix().T)
     direction = rng.normal(size=3)
     charge = spec["first"]["charge"] + spec["second"]["charge"]
@@ -272,14 +273,13 @@ def _numbers(elements: Sequence[str]) -> np.ndarray:
     return np.array([nuclear_charge(element) for element in elements])
 
 
-def _choices(partner: Partner) -> dict[str, Any]:
+def _identity(partner: Partner) -> dict[str, Any]:
     molecule = partner.molecule
     return {
         "smiles": molecule.smiles,
         "mapped_smiles": molecule.mapped_smiles,
         "elements": list(molecule.elements),
         "charge": molecule.charge,
-        "conformers": [np.round(xyz, 5).tolist() for xyz in partner.conformers],
     }
 
 

@@ -50,6 +50,11 @@ class Job:
     name: str
     given: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the function gets."""
+        return {**self.spec, **self.given}
+
 
 def run_jobs(
     jobs: Sequence[Job], store: RecordStore, workers: int = 2, label: str = "quantum chemistry"
@@ -103,9 +108,7 @@ def _outcomes(jobs: Sequence[Job], workers: int) -> Generator[tuple[int, dict[st
     """Number and record, or what went wrong, of every job as it ends."""
     with worker_pool(min(max(1, workers), len(jobs)), 1) as pool:
         try:
-            running = {
-                pool.submit(_timed, job.function, {**job.spec, **job.given}): i for i, job in enumerate(jobs)
-            }
+            running = {pool.submit(_timed, job.function, job.content): i for i, job in enumerate(jobs)}
             for future in as_completed(running):
                 error = future.exception()
                 if error is None:

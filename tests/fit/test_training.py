@@ -154,5 +154,5 @@ def test_two_dimers_that_are_the_same_step_of_a_scan_are_refused(tmp_path: Path)
         store.put("dimer", spec, energies)
         if far == 2.0:
             assert len(load_dimers(tmp_path, species)) == 1
-    with pytest.raises(FitError, match=r"the same step of water\+Li\+#3: the conformers have changed"):
+    with pytest.raises(FitError, match=r"the same step of water\+Li\+#3, chosen twice"):
         load_dimers(tmp_path, species)

@@ -35,14 +35,14 @@ def lithium_and_water() -> tuple[Partner, Partner]:
 
 def test_two_atoms_are_scanned_in_distance_only() -> None:
     ion = Partner(Molecule.from_smiles("[Li+]"), (np.zeros((1, 3)),))
-    scans = approach_job(approach_job_of(ion, ion).spec)["scans"]
+    scans = approach_job(approach_job_of(ion, ion).content)["scans"]
     distances = [np.linalg.norm(np.subtract(xyz[0], s["first"][0])) for s in scans for xyz in s["seconds"]]
     assert len(np.unique(np.round(distances, 3))) >= 40
     assert min(distances) < 1.0 and max(distances) >= FAR_ANGSTROM
 
 
 def test_a_scan_moves_the_second_molecule_rigidly_away_from_contact(lithium_and_water) -> None:
-    scans = approach_job(approach_job_of(*lithium_and_water).spec)["scans"]
+    scans = approach_job(approach_job_of(*lithium_and_water).content)["scans"]
     assert len(scans) == 7
     for scan in scans:
         first, seconds = np.array(scan["first"]), np.array(scan["seconds"])
@@ -52,7 +52,7 @@ def test_a_scan_moves_the_second_molecule_rigidly_away_from_contact(lithium_and_
 
 
 def test_orientations_that_gfn2_cannot_rank_are_drawn_again(lithium_and_water, monkeypatch) -> None:
-    spec, rank, asked = approach_job_of(*lithium_and_water).spec, dimers._Approach.binding_rank, []
+    spec, rank, asked = approach_job_of(*lithium_and_water).content, dimers._Approach.binding_rank, []
 
     def failing_now_and_then(approach: dimers._Approach) -> float:
         asked.append(approach)
