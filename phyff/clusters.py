@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from rdkit import Chem
 from scipy.spatial.distance import cdist
 
 from phyff.errors import InputError, SimulationError
@@ -187,22 +186,10 @@ def interaction_energy(
 
 def _isomorphisms(target: Molecule, other: Molecule) -> NDArray[np.int_]:
     """(n_orders, n_atoms): row[i] is the atom of `other` that is atom i of `target`."""
-    found = _bare(other).GetSubstructMatches(_bare(target), uniquify=False, maxMatches=MAX_MATCHES)
+    found = other.skeleton().GetSubstructMatches(target.skeleton(), uniquify=False, maxMatches=MAX_MATCHES)
     if not found:
         raise InputError(f"smiles: {other.smiles} is not the species {target.smiles}.")
     return np.array(found, dtype=int)
-
-
-def _bare(molecule: Molecule) -> Chem.Mol:
-    """The graph with single bonds and no charges, so that resonance forms are the same."""
-    mol = Chem.RWMol()
-    for element in molecule.elements:
-        atom = Chem.Atom(element)
-        atom.SetNoImplicit(True)
-        mol.AddAtom(atom)
-    for i, j in molecule.bonds:
-        mol.AddBond(i, j, Chem.BondType.SINGLE)
-    return mol.GetMol()
 
 
 def _misfits(candidates: Floats, reference: Floats) -> Floats:

@@ -118,6 +118,17 @@ class Molecule:
             atom.SetAtomMapNum(0)
         return mol
 
+    def skeleton(self) -> Chem.Mol:
+        """The graph with single bonds and no charges, so that resonance forms are the same."""
+        mol = Chem.RWMol()
+        for element in self.elements:
+            atom = Chem.Atom(element)
+            atom.SetNoImplicit(True)
+            mol.AddAtom(atom)
+        for i, j in self.bonds:
+            mol.AddBond(i, j, Chem.BondType.SINGLE)
+        return mol.GetMol()
+
 
 def _parse(smiles: str) -> Chem.Mol:
     """Sanitised RDKit molecule with every hydrogen of the text kept."""
@@ -260,14 +271,7 @@ def _atom_classes(
 
 @lru_cache(maxsize=512)
 def _graph_key(molecule: Molecule) -> str:
-    skeleton = Chem.RWMol()
-    for element in molecule.elements:
-        atom = Chem.Atom(element)
-        atom.SetNoImplicit(True)
-        skeleton.AddAtom(atom)
-    for i, j in molecule.bonds:
-        skeleton.AddBond(i, j, Chem.BondType.SINGLE)
-    key = f"{Chem.MolToSmiles(skeleton)} {molecule.charge:+d}"
+    key = f"{Chem.MolToSmiles(molecule.skeleton())} {molecule.charge:+d}"
     stereo = [
         element
         for element in Chem.FindPotentialStereo(molecule.rdkit())
