@@ -289,10 +289,11 @@ def load_points(folder: Path, species: Mapping[str, SpeciesParameters]) -> list[
                 k: record[k] for k in ("electrostatics", "exchange", "induction", "dispersion", "total")
             }
             scan = "+".join(pair) + (f"#{spec['scan']}" if "scan" in spec else liquid_scan(path))
-            if steps.setdefault((scan, spec.get("step", 0)), path) != path:
+            other = steps.setdefault((scan, spec["step"]), path) if "step" in spec else path
+            if other != path:
                 raise FitError(
-                    f"{path} and {steps[scan, spec['step']].name} are the same step of {scan}, chosen twice. "
-                    "Take the records of one choice away."
+                    f"{path} and {other.name} are the same step of {scan}, chosen twice. Take the records of "
+                    "one choice away."
                 )
             points.append(DimerPoint(pair, (xyz[0], xyz[1]), components, scan))
     return points
