@@ -172,6 +172,11 @@ def unconverged_warning(properties: Mapping[str, Property]) -> list[str]:
     ]
 
 
+def analyse(run_dir: str | Path) -> dict[str, Any]:
+    """The content of results.json for a run directory; writes nothing."""
+    return study(run_dir).results()
+
+
 def write_results(run_dir: str | Path, result: Study | None = None) -> Path:
     """Write results.json into a directory in one piece, of a finished study or else of that run directory.
 

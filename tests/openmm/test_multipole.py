@@ -279,7 +279,7 @@ def test_a_molecule_longer_than_the_cutoff_is_refused_and_would_act_on_itself() 
     xyz, energies = np.array(dmc.conformers[0].xyz_nm), []
     needed = shortest_cutoff([dmc])
     assert needed == pytest.approx(1.05 * pdist(xyz).max(), rel=0.02)
-    topology = FORCE_FIELD.topology([("DMC", 1)], 3.0, "multipole")
+    topology = FORCE_FIELD.topology([("DMC", 1)], 2.0, "multipole")
     with pytest.raises(InputError, match="DMC is too long for a cut-off of 0.6 nm .* at least 0.6[56] nm"):
         FORCE_FIELD.create_system(topology, 0.6, "multipole")
     for cutoff in (0.9, 0.7, 0.5):
