@@ -203,6 +203,18 @@ def box() -> tuple:
     return topology, FORCE_FIELD.place(topology, np.vstack(molecules)), names, np.vstack(molecules)
 
 
+def test_the_multipole_engine_carries_the_term_in_a_periodic_box_too(box) -> None:
+    _, _, names, xyz = box
+    topology = FORCE_FIELD.topology([("EC", 26), ("Li+", 1)], box_nm=1.8, engine="multipole")
+    context = context_of(FORCE_FIELD.create_system(topology, engine="multipole"))
+    context.setPositions(xyz)
+    state = context.getState(energy=True, forces=True, groups={GROUPS["neural"]})
+    energy, forces = _expected(TERM, names, xyz, CUBE)
+    assert state.getPotentialEnergy()._value == pytest.approx(energy, rel=1e-5)
+    found = state.getForces(asNumpy=True)._value
+    np.testing.assert_allclose(found, forces, atol=1e-5 * np.abs(forces).max())
+
+
 def test_a_system_carries_the_term_in_its_own_group_on_atoms_only(box) -> None:
     topology, positions, names, xyz = box
     system = FORCE_FIELD.create_system(topology)
