@@ -259,7 +259,9 @@ def _read(
     conditions: Conditions,
 ) -> tuple[NptSeries, Production, list[str]]:
     """Box series, production trajectory and warnings."""
-    frame_ps = conditions.frame_ps or (_frame_ps(universe) if len(universe.trajectory) > 1 else 1.0)
+    if len(universe.trajectory) < 2:
+        raise InputError("trajectory: it has a single frame; there must be at least two.")
+    frame_ps = _frame_ps(universe)
     skip = math.ceil(conditions.skip_ps / frame_ps)
     n_frames = len(universe.trajectory) - skip
     if n_frames < 2:
@@ -311,7 +313,7 @@ def _frame_ps(universe: MDAnalysis.Universe) -> float:
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         frame_ps = float(universe.trajectory.dt)
-    if any("dt" in str(one.message) for one in said) or frame_ps <= 0.0:
+    if any("no dt information" in str(one.message) for one in said) or frame_ps <= 0.0:
         raise InputError("trajectory: it does not say how far its frames are apart; give --frame-ps.")
     return frame_ps
 

@@ -21,7 +21,7 @@ UNITS = {
 }
 """Unit -> other spellings. Case matters in M (mol per litre of solution) and m (mol per kg of solvent)."""
 
-THOUSANDFOLD = ("kg", "L", "l")
+THOUSANDFOLD = ("kg", "L")
 """Spellings of parts that are a thousand of those in g or mL."""
 
 RATIO_UNITS = ("w/w", "v/v", "mol")
@@ -63,7 +63,7 @@ def parse_amount(text: object, field: str) -> Amount:
         raise InputError(
             f"{field}: amount {text!r} does not start with a number; write it like '1.0 M' or '2 wt%'."
         )
-    scale = 1000.0 if rest in THOUSANDFOLD or rest.lower() == "kg" else 1.0
+    scale = 1000.0 if rest in THOUSANDFOLD or rest.lower() in THOUSANDFOLD else 1.0
     return checked_amount(number * scale, _unit(rest, number, field), field)
 
 

@@ -39,9 +39,9 @@ class Job:
         spec: everything the result depends on, in plain JSON types.
         function: module-level function from spec to record (it runs in another process).
         name: what the user sees when it runs or fails.
-        given: what the function gets besides, merged into the specification. For what follows from other
-            records that `spec` names: numbers computed from them differ in the last digits between
-            processors, and must not enter the key.
+        given: what the function gets besides, merged into the specification, that must not enter the key:
+            numbers computed from records that `spec` names, whose last digits differ between processors, and
+            choices that a stored record fixes once and for all.
     """
 
     kind: str

@@ -515,7 +515,7 @@ def gradient_job(spec: dict[str, Any]) -> dict[str, Any]:
 def valence_geometries_job(spec: dict[str, Any]) -> dict[str, Any]:
     """Thermal displacements and rigid torsion scans of a minimum: `xyz_bohr` (n, N, 3) and their `groups`."""
     molecule, xyz = Molecule.from_smiles(spec["mapped_smiles"]), np.array(spec["xyz_bohr"])
-    if "hessian_hartree_bohr2" in spec:
+    if spec["hessian_records"]:
         hessian = np.array(spec["hessian_hartree_bohr2"])
     else:
         hessian = gfn2_hessian(spec["elements"], xyz, spec["charge"])

@@ -140,7 +140,9 @@ def test_a_trajectory_without_times_or_without_a_box_is_asked_for_them(foreign, 
     for path, message in ((timeless, "give --frame-ps"), (boxless, "no periodic box")):
         with pytest.raises(InputError, match=message):
             analyze(path, foreign / "top.pdb", tmp_path / "out", SMILES, {}, Conditions())
-    given = Conditions(frame_ps=2.0)
+    single, given = foreign / "top.pdb", Conditions(frame_ps=2.0)
+    with pytest.raises(InputError, match="a single frame"):
+        analyze(single, single, tmp_path / "out", SMILES, {}, given)
     found = analyze(timeless, foreign / "top.pdb", tmp_path / "out", SMILES, {}, given)
     assert found.run.settings["provenance"]["frame_ps"] == 2.0
 
