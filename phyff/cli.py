@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -818,9 +819,9 @@ def _show_pair(name: str, partner: str) -> None:
     names = (_library_file(name).stem, _library_file(partner).stem)
     typer.echo("Fitting the short range without the held-out scans, to judge them: about a minute", err=True)
     pairs = Library.load(library.library_directory()).pair_classes(names)
-    _print_table("Attractive dimers: rms error, held-out scans (all scans)", *error_table(pairs, True))
-    _print_table("All dimers: rms error, held-out scans (all scans)", *error_table(pairs, False))
-    _print_table("Correlation of component errors", *correlation_table(pairs))
+    _print_turned("Attractive dimers: rms error, held-out scans (all scans)", *error_table(pairs, True))
+    _print_turned("All dimers: rms error, held-out scans (all scans)", *error_table(pairs, False))
+    _print_turned("Correlation of component errors", *correlation_table(pairs))
     for pair in pairs:
         _print_table(f"{pair.title}: model / quantum chemistry", *point_table(pair))
 
@@ -839,10 +840,21 @@ def _library_file(name: str) -> Path:
 
 
 def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(*header, title=title, title_justify="left")
+    """A table whose numbers are whole on a terminal of 80 columns too."""
+    from phyff.report.physics import SHORT
+
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    for name in header:
+        table.add_column(SHORT.get(name, name), overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)
+
+
+def _print_turned(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """As _print_table, a column for each row: few rows with many cells."""
+    first, *others = zip(header, *rows, strict=True)
+    _print_table(title, first, others)
 
 
 def _write_again(run_dir: Path, names: Sequence[str]) -> None:

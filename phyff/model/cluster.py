@@ -158,42 +158,59 @@ def dispersion_energy(cluster: Cluster) -> Tensor:
 def oscillator_energy(cluster: Cluster, displacements: Tensor) -> Tensor:
     """Energy of oscillators displaced by (K, 3) nm over undisplaced ones: springs, the field of other
     molecules' charges and of all other oscillators."""
-    parents, mobile = cluster.oscillators()
-    if not len(parents):
-        return torch.zeros((), dtype=torch.float64)
-    widths = cluster.column("widths")
-    home = cluster.atoms[parents]
-    ends = torch.cat([home, home + displacements])
-    charge = torch.cat([-mobile, mobile])
-    parent = torch.cat([parents, parents])
-    spring = 0.5 * DRUDE_FORCE_CONSTANT * (displacements**2).sum()
-
-    xyz, permanent, carrier = cluster.permanent_charges()
-    i, j = torch.nonzero(cluster.molecule[carrier][:, None] != cluster.molecule[parent][None]).T
-    r = _distance(xyz[i], ends[j])
-    screening = thole_screening(r / (widths[carrier[i]] * widths[parent[j]]))
-    field = (screening * coulomb(permanent[i], charge[j], r)).sum()
-
-    i, j = Cluster._between(cluster.molecule[parent], cluster.molecule[parent])
-    r = _distance(ends[i], ends[j])
-    between = (
-        thole_screening(r / (widths[parent[i]] * widths[parent[j]])) * coulomb(charge[i], charge[j], r)
-    ).sum()
-    return spring + field + between + _within_molecules(cluster, ends, charge, parent)
+    return _Oscillators.of(cluster).energy(displacements)
 
 
-def _within_molecules(cluster: Cluster, ends: Tensor, charge: Tensor, parent: Tensor) -> Tensor:
-    alpha, thole = (
-        cluster.column("alpha"),
-        torch.cat([s.alpha.new_full(s.alpha.shape, s.thole) for s in cluster.species]),
-    )
-    alpha, thole = torch.cat([alpha, alpha]), torch.cat([thole, thole])
-    same = cluster.molecule[parent][:, None] == cluster.molecule[parent][None]
-    i, j = torch.nonzero(same & (parent[:, None] < parent[None])).T
-    r = _distance(ends[i], ends[j])
-    return (
-        thole_screening(thole[i] * r / (alpha[i] * alpha[j]) ** (1 / 6)) * coulomb(charge[i], charge[j], r)
-    ).sum()
+@dataclass(frozen=True)
+class _Oscillators:
+    """All that stays as it is while the oscillators of a cluster move.
+
+    A charge is an end of an oscillator (its atom's, then the mobile ones, 2K in all) or a permanent one.
+
+    Attributes:
+        home: (K, 3) nm. permanent: (Q, 3) nm. pairs: (2, P) numbers of charges, ends before permanent ones.
+        charges: (2K + Q,). scales: (P,) 1/nm, distances times these are the argument of the screening.
+    """
+
+    home: Tensor
+    permanent: Tensor
+    charges: Tensor
+    pairs: Tensor
+    scales: Tensor
+
+    @classmethod
+    def of(cls, cluster: Cluster) -> _Oscillators:
+        """Ends feel ends of other atoms, and permanent charges of other molecules."""
+        parents, mobile = cluster.oscillators()
+        xyz, permanent, carrier = cluster.permanent_charges()
+        parent = torch.cat([parents, parents])
+        owner, widths = cluster.molecule[parent], cluster.column("widths")
+        alpha = torch.cat([cluster.column("alpha")] * 2)
+        thole = torch.cat([s.alpha.new_full(s.alpha.shape, s.thole) for s in cluster.species] * 2)
+
+        i, j = between = Cluster._between(owner, owner)
+        near = 1 / (widths[parent[i]] * widths[parent[j]])
+        i, j = within = torch.nonzero((owner[:, None] == owner) & (parent[:, None] < parent)).T
+        inside = thole[i] / (alpha[i] * alpha[j]) ** (1 / 6)
+        i, j = field = torch.nonzero(owner[:, None] != cluster.molecule[carrier]).T
+        far = 1 / (widths[parent[i]] * widths[carrier[j]])
+        return cls(
+            cluster.atoms[parents],
+            xyz,
+            torch.cat([-mobile, mobile, permanent]),
+            torch.cat([between, within, torch.stack([field[0], field[1] + len(parent)])], dim=1),
+            torch.cat([near, inside, far]),
+        )
+
+    def energy(self, displacements: Tensor) -> Tensor:
+        """As oscillator_energy."""
+        places = torch.cat([self.home, self.home + displacements, self.permanent])
+        i, j = self.pairs
+        r = _distance(places[i], places[j])
+        spring = 0.5 * DRUDE_FORCE_CONSTANT * (displacements**2).sum()
+        return (
+            spring + (thole_screening(r * self.scales) * coulomb(self.charges[i], self.charges[j], r)).sum()
+        )
 
 
 def relaxed_displacements(cluster: Cluster) -> Tensor:
@@ -203,16 +220,16 @@ def relaxed_displacements(cluster: Cluster) -> Tensor:
         SimulationError: no convergence within MAX_ITERATIONS, or to a collapsed state.
     """
     frozen = Cluster(cluster.atoms.detach(), cluster.molecule, cluster.species, cluster.offsets)
-    parents, _ = frozen.oscillators()
-    d = torch.zeros((len(parents), 3), dtype=torch.float64)
+    oscillators = _Oscillators.of(frozen)
+    d = torch.zeros_like(oscillators.home)
+    if not len(d):
+        return d
     history: list[tuple[Tensor, Tensor]] = []
     for _ in range(MAX_ITERATIONS):
         trial = d.clone().requires_grad_(True)
-        energy = oscillator_energy(frozen, trial)
-        (gradient,) = torch.autograd.grad(energy, trial) if len(parents) else (d,)
+        energy = oscillators.energy(trial)
+        (gradient,) = torch.autograd.grad(energy, trial)
         step = -gradient / DRUDE_FORCE_CONSTANT
-        if not len(parents):
-            return d
         largest = float(step.abs().max())
         if largest < DISPLACEMENT_TOLERANCE:
             # A stationary point above the undisplaced state is a saddle: relaxing has gone wrong.
