@@ -23,6 +23,7 @@ from phyff.formulation import Formulation
 from phyff.measurements import Measurement, Suite
 from phyff.openmm.platforms import processor
 from phyff.properties import Study, study
+from phyff.report.parity import save_parity
 from phyff.side_by_side import room, simulate_side_by_side
 from phyff.simulation import command_line, prepare
 
@@ -85,10 +86,17 @@ def run_suite(
                 length = suite.preset if longer == 1.0 else f"{suite.preset}, {longer:g} times as long"
                 row = _row(measured, formulations[number], found, length)
                 rows = [old for old in _read(path) if not _same(old, row)] + [row]
-                write_atomically(path, json.dumps(rows, indent=1) + "\n")
+                _write(path, rows)
                 said = f"{_simulated(row)} {row['unit']} ({row['verdict']})"
                 say(f"{row['system']}: {said}, experiment {row['experiment']:g}")
     return newest(_read(path))
+
+
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """All rows, and beside them table and plot of the newest: a suite that is stopped leaves all alike."""
+    write_atomically(path, json.dumps(rows, indent=1) + "\n")
+    write_atomically(path.with_suffix(".md"), table(newest(rows)))
+    save_parity(newest(rows), path.with_suffix(".png"))
 
 
 def _refuse_without_transport(suite: Suite, only: Sequence[str]) -> None:

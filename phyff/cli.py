@@ -709,9 +709,7 @@ def bench(
     SUITE-neural.*, in folders of their own. Stopped, it goes on where it was.
     """
     from phyff.bench import run_suite, table
-    from phyff.files import write_atomically
     from phyff.measurements import load_suite, suites_directory
-    from phyff.report.parity import save_parity
 
     use_cluster(parsl)
     suites = folder / "suites"
@@ -729,8 +727,6 @@ def bench(
         neural,
         longer,
     )
-    write_atomically(folder / "results" / f"{name}.md", table(rows))
-    save_parity(rows, folder / "results" / f"{name}.png")
     typer.echo(table(rows))
 
 
