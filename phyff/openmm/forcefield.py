@@ -51,7 +51,7 @@ class ForceField:
     species: tuple[SpeciesParameters, ...]
     short_range: ShortRange
     neural: NeuralTerm | None = None
-    """Correction of the `drude` engine, or none."""
+    """Correction of both engines, trained beside `drude`; or none."""
 
     @classmethod
     def load(cls, path: str | Path) -> ForceField:
