@@ -269,7 +269,7 @@ def _relaxed(
     forcefield: ForceField, name: str, counts: Sequence[tuple[str, int]], edge: float, xyz: Floats
 ) -> Box:
     topology = forcefield.topology(counts, edge)
-    system = replace(forcefield, neural=None).create_system(topology, CUTOFF_NM)  # a third of the time
+    system = replace(forcefield, neural=None).create_system(topology, CUTOFF_NM)  # torch takes most of it
     context = openmm.Context(system, openmm.VerletIntegrator(1e-3), platform_named("Reference"))
     context.setPositions(forcefield.place(topology, xyz))
     openmm.LocalEnergyMinimizer.minimize(context, 10.0, RELAXATION_STEPS)

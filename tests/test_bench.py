@@ -144,6 +144,8 @@ def test_systems_run_side_by_side_and_a_failing_one_keeps_no_other_from_its_row(
         bench.run_suite("small", suite, [], tmp_path / "runs", folder, None, 3, lambda line: None)
     found = json.loads((folder / "small.json").read_text())
     assert sorted(row["system"] for row in found) == ["good", "too"]
+    page = (folder / "small.md").read_text()
+    assert "| good |" in page and "| too |" in page and (folder / "small.png").is_file()
 
 
 def test_a_preset_that_ends_before_what_a_suite_asks_for_is_refused_at_once(tmp_path):
