@@ -50,6 +50,7 @@ class Stage:
         begins_from: stage whose final state this one starts from; None means the stage before.
         fresh_velocities: draw new Maxwell-Boltzmann velocities at the start.
         at_mean_density: start by scaling the box to the mean volume of the density stage.
+        lowered_barriers: bonds that turn slowly turn freely (phyff.md.barriers).
     """
 
     name: str
@@ -65,6 +66,7 @@ class Stage:
     begins_from: str | None = None
     fresh_velocities: bool = False
     at_mean_density: bool = False
+    lowered_barriers: bool = False
 
     @property
     def steps(self) -> int:
@@ -180,8 +182,8 @@ def _stages(
     hot = {"heat_K": HEAT_K, "squeeze_bar": SQUEEZE_BAR}
     stages = [
         Stage("warmup", "NVT", warmup, "warmup.csv", timestep_fs=0.5, friction=20.0, fresh_velocities=True),
-        Stage("mix", "NPT", mix, "mix.csv", **hot),  # type: ignore[arg-type]
-        Stage("equilibrate", "NPT", equilibrate, "equilibrate.csv"),
+        Stage("mix", "NPT", mix, "mix.csv", lowered_barriers=True, **hot),  # type: ignore[arg-type]
+        Stage("equilibrate", "NPT", equilibrate, "equilibrate.csv", lowered_barriers=True),
         Stage("density", "NPT", density, "npt.csv"),
     ]
     for replica in range(1, replicas + 1):
@@ -198,8 +200,9 @@ def _stages(
                     heat_K=HEAT_K,
                     begins_from="settle",
                     fresh_velocities=True,
+                    lowered_barriers=True,
                 ),
-                Stage(f"settle{tag}", "NVT", equilibrate, f"settle{tag}.csv"),
+                Stage(f"settle{tag}", "NVT", equilibrate, f"settle{tag}.csv", lowered_barriers=True),
             ]
         stages.append(
             Stage(

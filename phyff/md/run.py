@@ -29,6 +29,7 @@ from rich.console import Console
 
 from phyff.errors import SimulationError
 from phyff.files import write_atomically
+from phyff.md.barriers import barrier_forces, lowered_barriers
 from phyff.md.charges import dipole_weights, particle_charges
 from phyff.md.committee import CommitteeLog, committee_files
 from phyff.md.guard import Guard
@@ -38,6 +39,7 @@ from phyff.md.protocol import Settings, Stage, stage_table
 from phyff.md.reporters import RowLog, StageProgress, ThermoLog, Trajectory
 from phyff.openmm.native import accelerated, neural_term, notice, pair_forces
 from phyff.openmm.platforms import open_context, platform_named
+from phyff.species.rotors import rotors
 from phyff.units import AMU_NM3_TO_G_CM3, GAS_CONSTANT
 
 DIPOLE_COLUMNS = "time_ps,dipole_x_e_nm,dipole_y_e_nm,dipole_z_e_nm"
@@ -83,6 +85,8 @@ class RunState:
         npt: log and interval_ps of the density stage.
         nvt: of the transport stages: frame_ps, box_nm, density_g_cm3, integrator and replicas
             (trajectory, log, dipoles, frames).
+        lowered_barriers: of slowly turning bonds by species, in the stages that have them; see
+            phyff.md.barriers.
         committee: threshold_kJ_mol_nm and stages (log, frames) where the neural term was watched; see
             phyff.md.committee.
         software: OpenMM version, platform, what computes the pair forces, numbers of atoms and particles.
@@ -100,6 +104,7 @@ class RunState:
     resumes: int = 0
     npt: dict[str, Any] = field(default_factory=dict)
     nvt: dict[str, Any] = field(default_factory=dict)
+    lowered_barriers: dict[str, Any] = field(default_factory=dict)
     committee: dict[str, Any] = field(default_factory=dict)
     software: dict[str, Any] = field(default_factory=dict)
     preset: str = ""
@@ -192,6 +197,7 @@ def simulate(
             with StageProgress(console, total, done) as progress:
                 if state.stage == "pack":
                     _pack_and_minimise(run, progress)
+                    _scan_barriers(run, progress)
                     state.stage, state.step = names[0], 0
                     state.save(run_dir)
                 with stop_request() as stop:
@@ -474,6 +480,9 @@ def _context(run: _Run, stage: Stage, start_step: int) -> openmm.Context:
         barostat = openmm.MonteCarloBarostat(settings.pressure_bar + stage.squeeze_bar, temperature)
         barostat.setRandomNumberSeed(seed)
         system.addForce(barostat)
+    if stage.lowered_barriers:
+        for force in barrier_forces(run.state.lowered_barriers, run.species, run.atoms):
+            system.addForce(force)
     integrator = run.forcefield.integrator(
         temperature, timestep_fs=stage.timestep_fs, friction=stage.friction
     )
@@ -563,6 +572,16 @@ def _pack_and_minimise(run: _Run, progress: StageProgress) -> None:
             raise SimulationError(f"after minimisation {found}; try another seed, or check the force field.")
         positions = state.getPositions(asNumpy=True)._value
     _save_checkpoint(run, "minimise", context)
+
+
+def _scan_barriers(run: _Run, progress: StageProgress) -> None:
+    """Find the barriers that stages before those that count lower; run.json keeps them."""
+    if not any(stage.lowered_barriers for stage in run.settings.stages):
+        return
+    names = [species.name for species, _ in run.species if rotors(species.mapped_smiles)]
+    if names:
+        progress.say(f"Scanning bonds that turn, of {', '.join(names)}")
+        run.state.lowered_barriers = lowered_barriers(run.forcefield, names)
 
 
 def _write_topology(run: _Run, packed: NDArray[np.float64]) -> None:

@@ -17,6 +17,7 @@ from phyff.files import write_atomically
 from phyff.measurements import Liquid, Measured, measured_values
 from phyff.properties.association import association
 from phyff.properties.committee import CommitteeSpread, read_committee
+from phyff.properties.conformers import conformer_lifetimes, frozen
 from phyff.properties.density import SeriesMean, density
 from phyff.properties.dielectric import Dipole, dielectric, force_field_dipoles
 from phyff.properties.displacement import MIN_FRAMES, MeanSquareDisplacement
@@ -119,12 +120,16 @@ def study_of(
     if replicas:
         moving = transport(run, replicas, computed)
         coordination, distributions = structure(run, replicas)
+        lifetimes = conformer_lifetimes(run, replicas)
+        kept = [name for name in frozen(lifetimes) if name not in run.settings.get("lowered_barriers", {})]
         properties |= {
             **moving.properties,
             **coordination,
             **association(run, replicas),
-            **dielectric(run, replicas, dipoles, induced),
+            **dielectric(run, replicas, dipoles, induced, kept),
+            **lifetimes,
         }
+        warnings += _kept_warning(kept)
         result = replace(
             result,
             displacements=moving.self_displacements,
@@ -144,6 +149,17 @@ def study_of(
     warnings += unconverged_warning(properties)
     measured = _measured(run, density_mean, replicas)
     return replace(result, drift=drift, warnings=tuple(warnings), measured=measured)
+
+
+def _kept_warning(names: Sequence[str]) -> list[str]:
+    """The sentence about species that keep the conformers they were packed with; none without any."""
+    if not names:
+        return []
+    return [
+        f"Conformers of {', '.join(names)} do not come to equilibrium in so short a run: most molecules keep "
+        "the one they were packed with, drawn as in a gas. What depends on that mixture has an error that no "
+        "error bar holds."
+    ]
 
 
 def _measured(

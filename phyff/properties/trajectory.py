@@ -39,6 +39,8 @@ class SpeciesInBox:
     carbonyl: NDArray[np.bool_]
     first_atom: int
     first_molecule: int
+    mapped_smiles: str = ""
+    """Numbers the atoms in their order here; empty where nothing does."""
 
     @property
     def n_atoms(self) -> int:
@@ -276,6 +278,7 @@ def _read_composition(path: Path) -> tuple[SpeciesInBox, ...]:
                 carbonyl=np.array([_is_carbonyl_oxygen(atom) for atom in atoms], dtype=bool),
                 first_atom=first_atom,
                 first_molecule=first_molecule,
+                mapped_smiles=row["mapped_smiles"],
             )
         )
         first_atom += species[-1].count * species[-1].n_atoms

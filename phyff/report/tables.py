@@ -34,7 +34,7 @@ TOPICS = {
     "Liquid": ("density", "compressibility", "thermal_expansion", "heat", "dielectric", "viscosity"),
     "Charge transport": ("conductivity", "ionicity", "transference", "salt_diffusion", "onsager"),
     "Diffusion": ("self_diffusion",),
-    "Structure": ("coordination", "fraction", "residence"),
+    "Structure": ("coordination", "fraction", "residence", "conformer"),
 }
 """Title: how the names of its properties begin, in the order of the page."""
 NOTABLE_DIFFERENCE = 0.02
@@ -60,6 +60,8 @@ def label(name: str) -> str:
     if name.startswith("residence_time_"):
         cation, _, partner = name.removeprefix("residence_time_").partition("_")
         return f"Residence time of {partner} at {cation}"
+    if name.startswith("conformer_lifetime_"):
+        return f"Lifetime of conformers of {name.removeprefix('conformer_lifetime_')}"
     if name.startswith("coordination_"):
         cation, _, partner = name.removeprefix("coordination_").partition("_")
         return f"{partner.replace('carbonyl_O', 'carbonyl O')} around {cation}"
@@ -125,6 +127,8 @@ def note(details: Mapping[str, Any]) -> str:
         parts.append(f"first shell ends at {details['shell_nm']:.3f} nm")
     if details.get("residence_time_ps"):
         parts.append(f"neighbours stay about {duration(details['residence_time_ps'])}")
+    if "rotatable_bonds" in details:
+        parts.append(str(details["rotatable_bonds"]))
     if "finite_size_correction" in details:
         parts.append(
             f"{details['in_box']:.3g} in the box plus {details['finite_size_correction']:.2g} for its size "
