@@ -19,7 +19,6 @@ import numpy as np
 import openmm
 from MDAnalysis.lib.distances import calc_dihedrals
 from numpy.typing import NDArray
-from scipy.signal import find_peaks  # type: ignore[import-untyped]
 
 from phyff.md.interfaces import ForceFieldLike, SpeciesLike
 from phyff.species.rotors import Torsion, is_achiral, rotors
@@ -96,6 +95,8 @@ def relaxed_scan(forcefield: ForceFieldLike, species: SpeciesLike, torsion: Tors
 def bias_of(energies: Floats) -> Floats:
     """(n,) kJ/mol, nowhere positive, that lowers the barriers of a periodic scan (n,). A well high up stays
     as hard to reach as it is, so that no molecule is caught there when the bias goes."""
+    from scipy.signal import find_peaks  # type: ignore[import-untyped]  # takes a second to import
+
     n = len(energies)
     found, _ = find_peaks(-np.tile(energies, 3), prominence=SHALLOWEST)
     wells = [int(k) - n for k in found if n <= k < 2 * n]

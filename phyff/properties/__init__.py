@@ -17,7 +17,7 @@ from phyff.files import write_atomically
 from phyff.measurements import Liquid, Measured, measured_values
 from phyff.properties.association import association
 from phyff.properties.committee import CommitteeSpread, read_committee
-from phyff.properties.conformers import conformer_lifetimes, frozen
+from phyff.properties.conformers import conformer_lifetimes, not_of_the_liquid, still
 from phyff.properties.density import SeriesMean, density
 from phyff.properties.dielectric import Dipole, dielectric, force_field_dipoles
 from phyff.properties.displacement import MIN_FRAMES, MeanSquareDisplacement
@@ -121,15 +121,17 @@ def study_of(
         moving = transport(run, replicas, computed)
         coordination, distributions = structure(run, replicas)
         lifetimes = conformer_lifetimes(run, replicas)
-        kept = [name for name in frozen(lifetimes) if name not in run.settings.get("lowered_barriers", {})]
+        lowered = run.settings.get("lowered_barriers", {})
+        packed = [name for name in still(lifetimes) if name not in lowered]
+        drawn = [name for name in still(lifetimes) if name in lowered]
         properties |= {
             **moving.properties,
             **coordination,
             **association(run, replicas),
-            **dielectric(run, replicas, dipoles, induced, kept),
+            **dielectric(run, replicas, dipoles, induced, not_of_the_liquid(packed, drawn, len(replicas))),
             **lifetimes,
         }
-        warnings += _kept_warning(kept)
+        warnings += _packed_warning(packed)
         result = replace(
             result,
             displacements=moving.self_displacements,
@@ -151,7 +153,7 @@ def study_of(
     return replace(result, drift=drift, warnings=tuple(warnings), measured=measured)
 
 
-def _kept_warning(names: Sequence[str]) -> list[str]:
+def _packed_warning(names: Sequence[str]) -> list[str]:
     """The sentence about species that keep the conformers they were packed with; none without any."""
     if not names:
         return []

@@ -91,6 +91,19 @@ def _turns(angles: Floats) -> int:
     return int(np.sum(np.abs(steps) > TURNED))
 
 
-def frozen(lifetimes: Mapping[str, Property]) -> list[str]:
+def still(lifetimes: Mapping[str, Property]) -> list[str]:
     """Species whose conformers a run of that length hardly changes."""
     return [name.removeprefix(PREFIX) for name, p in lifetimes.items() if not p.converged]
+
+
+def not_of_the_liquid(packed: Sequence[str], drawn: Sequence[str], n_replicas: int) -> str | None:
+    """Why shares of conformers in a run may not be those of the liquid; None where they are.
+
+    packed: species that keep the conformers they were packed with; drawn: those that keep the conformers that
+    a stage with lowered barriers ended with, of which every replica has its own.
+    """
+    if packed:
+        return f"conformers of {', '.join(packed)} keep the shares the box was packed with"
+    if drawn and n_replicas == 1:
+        return f"conformers of {', '.join(drawn)} keep the shares of one draw; --replicas makes more"
+    return None

@@ -77,14 +77,14 @@ def dielectric(
     replicas: Sequence[Production],
     dipoles: Mapping[str, Dipole],
     induced: bool,
-    kept: Sequence[str] = (),
+    conformers: str | None = None,
 ) -> dict[str, Property]:
     """The static dielectric constant; without a logged series of dipoles it is empty unless every species of
     more than one atom has a dipole.
 
     dipoles: by species name; induced: whether the charges stand for all polarization (as in fixed-charge
     models). Otherwise the logged series is needed, or the value is too small and the verdict says so.
-    kept: species that keep the conformers, and with them dipoles, they were packed with.
+    conformers: why the molecules may not have the dipoles they have in the liquid.
     """
     molecules = [s for s in run.species if s.n_atoms > 1]
     logged = [production.dipoles for production in replicas if production.dipoles is not None]
@@ -112,8 +112,7 @@ def dielectric(
     elif not induced:
         method += "; permanent dipoles only, because the trajectory holds no induced ones: a lower bound"
         missing = "induced dipoles are not in the trajectory"
-    if kept and missing is None:
-        missing = f"conformers of {', '.join(kept)} keep the shares the box was packed with"
+    missing = missing or conformers
     # M relaxes more slowly than its square, and a run shorter than that sees only part of its fluctuation.
     independent = min(
         squares.independent, *(series_mean(total[:, k], cut_start=False).independent for k in range(3))
@@ -125,7 +124,7 @@ def dielectric(
 
 
 def _verdict(relative: float, independent: float, length_ps: float, missing: str | None) -> str:
-    """relative error; missing: what the value lacks however long the run is."""
+    """relative error; missing: what is wrong with the value however long the run is."""
     if independent < MIN_INDEPENDENT:
         needed = length_ps * MIN_INDEPENDENT / independent
         return not_converged(f"only {independent:.0f} independent samples", needed)

@@ -39,9 +39,8 @@ def start(run_dir: Path, *prelude: str) -> subprocess.Popen[bytes]:
 
 
 def finish(run_dir: Path) -> None:
-    process = start(run_dir)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors.decode()
+    """Go on to the end, in this process."""
+    simulate(StandIn(), COUNTS, DENSITY, tiny(), run_dir, platform="CPU")
 
 
 def kill_in(

@@ -8,7 +8,7 @@ import pytest
 from synthetic_run import BrownianSpecies, SyntheticRun
 
 from phyff.properties import study
-from phyff.properties.conformers import conformer_lifetimes, frozen
+from phyff.properties.conformers import conformer_lifetimes, not_of_the_liquid, still
 from phyff.properties.dielectric import dielectric
 from phyff.properties.trajectory import Production, Run, SpeciesInBox
 from phyff.species.library import find
@@ -82,7 +82,7 @@ def test_a_run_shorter_than_three_lifetimes_says_so() -> None:
     lifetimes = conformer_lifetimes(*_peroxides(np.where(turns % 2, np.pi, 1.0)))
     verdict = lifetimes["conformer_lifetime_HOOH"].verdict
     assert verdict.startswith("not converged: bonds turn every 0.") and "the run is 0.4 ns" in verdict
-    assert frozen(lifetimes) == ["HOOH"]
+    assert still(lifetimes) == ["HOOH"]
 
 
 def test_bonds_that_never_turn_have_no_lifetime_and_vibrations_are_no_turns() -> None:
@@ -104,8 +104,16 @@ def test_a_dielectric_constant_of_conformers_as_packed_is_not_converged() -> Non
     draw = np.random.default_rng(6)
     dipoles = {"HOOH": lambda xyz: 0.02 * draw.normal(size=(len(xyz), 3))}
     assert dielectric(run, production, dipoles, True)["dielectric_constant"].converged
-    verdict = dielectric(run, production, dipoles, True, ["HOOH"])["dielectric_constant"].verdict
+    why = not_of_the_liquid(["HOOH"], [], 1)
+    verdict = dielectric(run, production, dipoles, True, why)["dielectric_constant"].verdict
     assert verdict == "not converged: conformers of HOOH keep the shares the box was packed with"
+
+
+def test_conformers_of_one_draw_are_not_those_of_the_liquid_and_replicas_draw_more() -> None:
+    why = not_of_the_liquid([], ["DMC"], 1)
+    assert why == "conformers of DMC keep the shares of one draw; --replicas makes more"
+    assert not_of_the_liquid([], ["DMC"], 2) is None
+    assert not_of_the_liquid([], [], 1) is None
 
 
 @pytest.mark.parametrize("lowered", [False, True])
