@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import openmm
 from MDAnalysis.lib.distances import calc_dihedrals
+from rich.console import Console
 from rich.progress import track
 
 from phyff.labelling import DENSITY_STATE
@@ -55,7 +56,7 @@ def main() -> None:
     context.setPositions(start.getPositions())
     context.setVelocities(start.getVelocities())
     frames = []
-    for _ in track(range(round(given.ps / SAMPLE_PS)), "turning"):
+    for _ in track(range(round(given.ps / SAMPLE_PS)), "turning", console=Console(stderr=True)):
         integrator.step(round(SAMPLE_PS / integrator.getStepSize()._value))
         frames.append(context.getState(positions=True).getPositions(asNumpy=True)._value[atoms])
     xyz = np.array(frames)
