@@ -25,8 +25,8 @@ from phyff.species.rotors import Torsion, is_achiral, rotors
 
 Floats = NDArray[np.float64]
 LEFT = 7.0
-"""kJ/mol above the higher well that are left of a barrier: a molecule leaves that well after some ten ps. With
-less more molecules would stand on top of the barrier, to fall to either side when the bias goes."""
+"""kJ/mol above the higher well that are left of a barrier: a molecule leaves that well after some ten ps.
+With less more molecules would stand on top of the barrier, to fall to either side when the bias goes."""
 LEAST = 6.0
 """kJ/mol; barriers that would lose less are let alone."""
 SHALLOWEST = 2.0
