@@ -581,7 +581,12 @@ def _scan_barriers(run: _Run, progress: StageProgress) -> None:
     names = [species.name for species, _ in run.species if rotors(species.mapped_smiles)]
     if names:
         progress.say(f"Scanning bonds that turn, of {', '.join(names)}")
-        run.state.lowered_barriers = lowered_barriers(run.forcefield, names)
+        try:
+            run.state.lowered_barriers = lowered_barriers(run.forcefield, names)
+        except openmm.OpenMMException as problem:
+            raise SimulationError(
+                f"a scan of the bonds of {', '.join(names)} failed ({problem}); check the force field."
+            ) from None
 
 
 def _write_topology(run: _Run, packed: NDArray[np.float64]) -> None:
