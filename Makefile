@@ -12,7 +12,7 @@ demo: .venv/installed
 	@echo "Open $(OUT)/report.html in a browser."
 
 test: lint
-	$(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --durations=12
+	$(BIN)/python -m pytest -n 2 --dist loadscope --durations=12
 
 lint: .venv/installed
 	$(BIN)/ruff check .
