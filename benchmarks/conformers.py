@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import openmm
-from MDAnalysis.lib.distances import calc_dihedrals
 from rich.console import Console
 from rich.progress import track
 
@@ -23,10 +22,10 @@ from phyff.md.barriers import barrier_forces, lowered_barriers
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.native import accelerated
 from phyff.openmm.platforms import open_context, platform_named
-from phyff.properties.conformers import TRANS
+from phyff.properties.conformers import TRANS, torsion_angles
 from phyff.properties.density import series_mean
 from phyff.properties.trajectory import read_run
-from phyff.species.rotors import Rotor, rotors
+from phyff.species.rotors import rotors
 
 SAMPLE_PS = 0.25
 LEFT_OUT = 4
@@ -67,28 +66,20 @@ def main() -> None:
     for species, inside in zip((s for s, _ in counts), run.species, strict=True):
         biased = {tuple(row["torsions"][0]): row for row in lowered.get(species.name, ())}
         own = xyz[:, inside.first_atom : inside.first_atom + inside.count * inside.n_atoms]
-        own = own.reshape(len(xyz), inside.count, inside.n_atoms, 3)
+        own = own.reshape(-1, inside.n_atoms, 3)
         for rotor in rotors(species.mapped_smiles):
-            trans = np.abs(_angles(own, rotor)) > TRANS
+            trans = np.abs(torsion_angles(own, rotor)).reshape(len(xyz), -1) > TRANS
             share = series_mean(trans[len(trans) // LEFT_OUT :].mean(axis=1), cut_start=False)
             turns = np.sum(trans[1:] != trans[:-1]) / trans.shape[1]
-            packed = [np.abs(_angles(np.array(c.xyz_nm), rotor)) > TRANS for c in species.conformers]
+            shapes = np.array([c.xyz_nm for c in species.conformers])
+            packed = np.abs(torsion_angles(shapes, rotor)) > TRANS
             weights = [c.weight for c in species.conformers]
             row = biased.get(rotor.torsions[0])
             print(
                 f"| {species.name} | {rotor.label} | {-min(row['bias_kJ_mol']) if row else 0:.0f} "
-                f"| {100 * np.average(np.mean(packed, axis=1), weights=weights):.1f} "
+                f"| {100 * np.average(packed.mean(axis=1), weights=weights):.1f} "
                 f"| {100 * share.mean:.1f} ± {100 * share.error:.1f} | {turns:.1f} |"
             )
-
-
-def _angles(xyz: np.ndarray, rotor: Rotor) -> np.ndarray:
-    """Torsions of molecules at xyz (..., n_atoms, 3), radians: (n_frames, n) of whole trajectories, (n,) of
-    one molecule."""
-    corners = np.array(rotor.torsions).T
-    flat = xyz.reshape(-1, xyz.shape[-2], 3)
-    angles = np.stack([calc_dihedrals(*flat[:, t].transpose(1, 0, 2)) for t in corners.T], axis=-1)
-    return angles.reshape(*xyz.shape[:1], -1) if xyz.ndim > 2 else angles[0]
 
 
 if __name__ == "__main__":

@@ -123,7 +123,8 @@ def test_a_viscosity_is_measured_by_driving_the_liquid_after_its_run(standin_lib
         assert result.exit_code == 0, result.output
         (found,) = json.loads((tmp_path / "results" / "small.json").read_text())
     assert (found["property"], found["unit"]) == ("viscosity", "cP")
-    assert found["verdict"].startswith("not converged")  # so soon
+    # So soon; which of the two is chance.
+    assert any(why in found["verdict"] for why in ("the flow does not show", "independent samples"))
     flows = sorted((tmp_path / "runs" / "small" / "brine").glob("viscosity-*.csv"))
     assert [len(flow.read_text().splitlines()) for flow in flows] == [31] * 3
 

@@ -78,9 +78,12 @@ def _angles(species: SpeciesInBox, rotor: Rotor, production: Production) -> Floa
     """(n_snapshots, molecules times torsions), radians."""
     last = species.first_atom + species.count * species.n_atoms
     xyz = production.snapshots[:, species.first_atom : last].reshape(-1, species.n_atoms, 3)
-    corners = np.array(rotor.torsions).T
-    angles = [calc_dihedrals(*(xyz[:, column] for column in torsion)) for torsion in corners.T]
-    return np.stack(angles, axis=-1).reshape(len(production.snapshots), -1)
+    return torsion_angles(xyz, rotor).reshape(len(production.snapshots), -1)
+
+
+def torsion_angles(xyz: NDArray[np.floating], rotor: Rotor) -> Floats:
+    """(n, torsions) radians of molecules at xyz (n, n_atoms, 3)."""
+    return np.stack([calc_dihedrals(*(xyz[:, i] for i in torsion)) for torsion in rotor.torsions], axis=-1)
 
 
 def _turns(angles: Floats) -> int:
