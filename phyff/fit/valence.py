@@ -8,6 +8,8 @@ geometries whose forces must vanish; by linear response the forces left there te
 change on minimising, and that change is held down.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import lsq_linear, minimize
+from scipy.special import softmax
 
 from phyff.errors import FitError
 from phyff.model import valence as model
@@ -35,7 +38,7 @@ from phyff.model.valence import (
 )
 from phyff.species.molecule import Molecule
 from phyff.species.sampling import NEAR_LINEAR, normal_modes
-from phyff.units import INVERSE_PS_CM, KCAL_KJ
+from phyff.units import GAS_CONSTANT, INVERSE_PS_CM, KCAL_KJ
 
 Array = NDArray[np.float64]
 NonBonded = Callable[[Array], tuple[float, Array]]
@@ -49,7 +52,7 @@ MINIMUM_FORCE_SIGMA = 30.0
 """kJ/mol/nm at a quantum minimum."""
 GEOMETRY_WEIGHTS = (0.0, 0.5, 1.5, 3.0, 4.0)
 """Weights of the predicted changes of geometry, tried in turn until the minimised geometry is right."""
-GEOMETRY_GAIN = 0.6
+GEOMETRY_GAIN = 0.65
 """A weight that does not get it right must at least bring it nearer by this factor, to be worth what it takes
 from forces and energies: none does where the form of the terms cannot serve all conformers (TFSI-)."""
 BOND_TOLERANCE_NM, ANGLE_TOLERANCE_RAD, DIHEDRAL_TOLERANCE_RAD = 3e-4, np.deg2rad(0.5), np.deg2rad(2.0)
@@ -71,7 +74,12 @@ CONFORMER_BAR = 10.0
 """kJ/mol above the lowest: conformers further up, one molecule in fifty at most, are not worth what their
 geometry takes from forces and torsions elsewhere."""
 CONFORMER_SCALE = 10.0
-"""kJ/mol: a conformer's geometry counts less by a factor e for every such step above the lowest."""
+"""kJ/mol: a conformer counts less by a factor e for every such step above the lowest."""
+CONFORMER_PASSES, CONFORMER_TARGET = 5, 0.05
+"""How often what is asked of the minima's energies is shifted, at most, and the error of a conformer's
+energy, kJ/mol times how much it counts, that is small enough."""
+SHARES_KELVIN = 298.15
+"""Temperature at which shares of conformers are compared."""
 TURNED_WINDOW = 60.0
 """kJ/mol above the lowest minimum: figures of quality leave turned geometries beyond it out."""
 HESSIAN_STEP_NM = 2e-4
@@ -120,18 +128,60 @@ def fit_valence(
     blocks = _term_blocks(molecule, [s.xyz for s in minima])
     if blocks:
         fitted, observations = blocks, _observe(blocks, molecule, minima, train, hessian, nonbonded)
-        accepted = np.inf
+        accepted, kept = np.inf, None
         for weight in GEOMETRY_WEIGHTS:
             response = _geometry_response(molecule, fitted, minima, nonbonded, weight) if weight else None
             fitted = _gauss_newton(fitted, observations, response)
             miss = _geometry_miss(molecule, _assemble(molecule.n_atoms, fitted), minima, nonbonded)
             if miss < max(accepted, 1.0):
-                blocks = fitted
+                blocks, kept = fitted, response
                 accepted = miss if weight else GEOMETRY_GAIN * miss
             if miss < 1:
                 break
+        blocks = _with_conformer_energies(molecule, blocks, observations, kept, minima, nonbonded)
     terms = _assemble(molecule.n_atoms, blocks)
     return ValenceFit(terms, valence_quality(molecule, terms, minima, samples, hessian, nonbonded))
+
+
+def _with_conformer_energies(
+    molecule: Molecule,
+    blocks: list[_Block],
+    observations: _Observations,
+    response: Array | None,
+    minima: Sequence[Sample],
+    nonbonded: NonBonded | None,
+) -> list[_Block]:
+    """Blocks whose conformers, minimised, differ in energy as the quantum minima do, as far as their geometry
+    does not suffer: what is asked of the minima is shifted by what each gains on minimising."""
+
+    def judged(blocks: Sequence[_Block]) -> tuple[Array, float]:
+        terms = _assemble(molecule.n_atoms, blocks)
+        return (
+            _conformer_errors(terms, minima, nonbonded),
+            _geometry_miss(molecule, terms, minima, nonbonded),
+        )
+
+    asked = observations.energies.copy()
+    (errors, geometry), best, fitted = judged(blocks), blocks, blocks
+    least, allowed = float(np.abs(_shares(minima) * errors).max()), max(1.0, geometry)
+    for _ in range(CONFORMER_PASSES):
+        if least < CONFORMER_TARGET:
+            break
+        asked[: len(minima)] -= errors
+        fitted = _gauss_newton(fitted, replace(observations, energies=asked), response, 1e-6, 1e-6)
+        errors, geometry = judged(fitted)
+        miss = float(np.abs(_shares(minima) * errors).max())
+        if miss < least and geometry <= allowed:
+            best, least = fitted, miss
+    return best
+
+
+def _conformer_errors(terms: ValenceTerms, minima: Sequence[Sample], nonbonded: NonBonded | None) -> Array:
+    """(minima,) kJ/mol: energy of each above the first, minimised, less what it is in the data."""
+    energies = [
+        _energy_and_forces(terms, minimise(terms, s.xyz, nonbonded), nonbonded)[0] - s.energy for s in minima
+    ]
+    return np.array(energies) - energies[0]
 
 
 def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
@@ -156,8 +206,9 @@ def valence_quality(
     force_rms_{train,heldout,torsion,twisted,twisted_heldout}_kcal_mol_A (per component) and
     energy_rms_{...}_kJ_mol (against minima[0]; of scan points and twisted geometries those less than
     60 kJ/mol above it, train and heldout are displaced ones), conformer_energy_error_kJ_mol
-    (largest), max_bond_error_A and max_angle_error_deg (after minimising every conformer),
-    frequency_rms_error_cm1 and frequency_max_error_cm1 (harmonic, in order).
+    (largest), conformer_share_error (largest difference of Boltzmann shares at 298 K), max_bond_error_A and
+    max_angle_error_deg (after minimising every conformer), frequency_rms_error_cm1 and
+    frequency_max_error_cm1 (harmonic, in order).
     """
     train, heldout = split(samples)
     low = minima[0].energy + TURNED_WINDOW
@@ -192,6 +243,8 @@ def valence_quality(
         quality["conformer_energy_error_kJ_mol"] = float(
             np.abs(energies - energies[0] - reference + reference[0]).max()
         )
+        shares = [softmax(-e / (GAS_CONSTANT * SHARES_KELVIN)) for e in (energies, reference)]
+        quality["conformer_share_error"] = float(np.abs(shares[0] - shares[1]).max())
     if hessian is not None:
         exact = _frequencies(minima[0].xyz, hessian, molecule.masses)
         fitted = _frequencies(relaxed[0], valence_hessian(terms, relaxed[0], nonbonded), molecule.masses)
@@ -619,7 +672,7 @@ def _observe(
         [np.exp((s.energy - lowest) / STRAIN_SCALE) if _is_turned(s) else 1.0 for s in all_samples]
     )
     energy_sigma = np.array([TURNED_ENERGY_SIGMA if _is_turned(s) else ENERGY_SIGMA for s in all_samples])
-    energy_sigma[: len(minima)] = MINIMUM_ENERGY_SIGMA
+    energy_sigma[: len(minima)] = MINIMUM_ENERGY_SIGMA / _shares(minima)
     bonded = [s if nonbonded is None else _without(s, nonbonded) for s in all_samples]
     frames = [s.xyz for s in all_samples]
     modes, steps, mode_hessian = np.zeros((0, 3 * molecule.n_atoms)), np.zeros(0), np.zeros((0, 0))
@@ -660,7 +713,7 @@ def _without(sample: Sample, nonbonded: NonBonded) -> Sample:
 
 
 def _shares(minima: Sequence[Sample]) -> Array:
-    """(minima,) weight of each conformer's geometry, 1 for the lowest."""
+    """(minima,) weight of each conformer, 1 for the lowest."""
     energies = np.array([s.energy for s in minima])
     return np.exp(-(energies - energies.min()) / CONFORMER_SCALE)
 
@@ -711,8 +764,15 @@ def _geometry_response(
     return np.array(responses)
 
 
-def _gauss_newton(blocks: list[_Block], observations: _Observations, response: Array | None) -> list[_Block]:
-    """Bounded, damped Gauss-Newton (Levenberg-Marquardt); unknowns are constants in prior widths."""
+def _gauss_newton(
+    blocks: list[_Block],
+    observations: _Observations,
+    response: Array | None,
+    damping: float = 1e-3,
+    gain: float = 1e-4,
+) -> list[_Block]:
+    """Bounded, damped Gauss-Newton (Levenberg-Marquardt); unknowns are constants in prior widths. It ends
+    when a step gains less than this share of the cost."""
     prior, width, lower, upper = (
         np.concatenate([getattr(b, name).ravel() for b in blocks])
         for name in ("prior", "width", "lower", "upper")
@@ -726,7 +786,6 @@ def _gauss_newton(blocks: list[_Block], observations: _Observations, response: A
         return trial, residual, jacobian * width, float(residual @ residual + unknown @ unknown)
 
     trial, residual, jacobian, cost = at(unknown)
-    damping = 1e-3
     for _ in range(60):
         normal, gradient = jacobian.T @ jacobian + np.eye(len(unknown)), jacobian.T @ residual + unknown
         factor = np.linalg.cholesky(normal + damping * np.diag(np.diag(normal)))
@@ -738,7 +797,7 @@ def _gauss_newton(blocks: list[_Block], observations: _Observations, response: A
         if improvement > 0:
             unknown, damping = moved, damping / 5
             trial, residual, jacobian, cost = new
-            if improvement < 1e-4 * cost:
+            if improvement < gain * cost:
                 break
         else:
             damping *= 10

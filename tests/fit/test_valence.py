@@ -1,5 +1,6 @@
 """The valence fit keeps symmetry and meets the bars on xTB references and thermal samples."""
 
+from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations, islice
 
@@ -12,6 +13,7 @@ from rdkit.Chem import AllChem
 from scipy.optimize import minimize
 
 from phyff.errors import FitError
+from phyff.fit import valence
 from phyff.fit.valence import Sample, ValenceFit, fit_valence, minimise, valence_hessian
 from phyff.model.valence import (
     AngleTerm,
@@ -239,6 +241,32 @@ def test_the_coupling_of_neighbouring_torsions_is_recovered() -> None:
     assert found[chain, (1, 2)] == found[chain[::-1], (1, 2)] == pytest.approx(4.0, abs=1.0)
     assert set(found) == {(chain, (1, 1)), (chain, (1, 2)), (chain[::-1], (1, 2)), (chain, (2, 2))}
     assert fit.quality["energy_rms_twisted_heldout_kJ_mol"] < 0.5
+
+
+def test_conformers_have_the_energies_of_the_data_after_minimising(monkeypatch: pytest.MonkeyPatch) -> None:
+    molecule, xyz = _embedded("FCCF")
+    xtb = XTB(molecule, xyz)
+    (scan,) = torsion_scan_geometries(molecule, xyz, 12)
+    found = [xtb.minimum(scan.xyz[k]) for k in np.abs(scan.angles[:, None] - [np.pi, 1.2]).argmin(axis=0)]
+    lowest, other = sorted(found, key=lambda s: s.energy)
+    other = replace(other, energy=other.energy + 2.0)  # the scan asks for less
+    apart = other.energy - lowest.energy
+    (scan,) = torsion_scan_geometries(molecule, lowest.xyz, 12)
+    samples = [xtb.sample("torsion", turned) for turned in scan.xyz]
+    hessian = xtb.hessian(lowest.xyz)
+
+    def missed() -> float:
+        fit = fit_valence(molecule, [lowest, other], samples, hessian)
+        relaxed = [torch.tensor(minimise(fit.terms, s.xyz)) for s in (lowest, other)]
+        first, second = (valence_energy(fit.terms, xyz).item() for xyz in relaxed)
+        error = abs(second - first - apart)
+        assert fit.quality["conformer_energy_error_kJ_mol"] == pytest.approx(error)
+        return error
+
+    shifted = missed()
+    monkeypatch.setattr(valence, "CONFORMER_PASSES", 0)
+    as_asked = missed()
+    assert shifted < 0.3 * as_asked
 
 
 def test_a_monoatomic_ion_has_no_terms() -> None:
