@@ -1,6 +1,7 @@
 """Both engines give every library species the energies and forces of Reference on the CPU platform."""
 
 import os
+from dataclasses import replace
 
 import library_species
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from benchmarks.platforms import (
     DOUBLE,
+    FORMULA_UNITS,
     MIXED,
     Box,
     Evaluation,
@@ -78,6 +80,7 @@ def _evaluation(valence: float, permanent: float, force: float, pull: float) -> 
     return Evaluation(
         "a device",
         {"valence": valence, "permanent": permanent},
+        apart=valence,
         forces=np.array([[force, 0.0, 0.0], [0.0, 100.0, 0.0]]),
         displacements=np.array([[1e-3, 0.0, 0.0]]),
         pulls=np.array([[pull, 0.0, 0.0]]),
@@ -108,6 +111,26 @@ def test_energies_forces_and_displacements_have_limits_of_their_own(found, limit
     exact = _evaluation(1000.0, 500.0, 100.0, 0.0)
     assert difference(exact, exact).within(limits)
     assert not difference(found, exact).within(limits)
+
+
+def test_a_zero_of_its_own_is_told_from_an_error() -> None:
+    exact, elsewhere = _evaluation(1000.0, -500.0, 100.0, 0.0), _evaluation(1000.0, -500.1, 100.0, 0.0)
+    moved = replace(elsewhere, apart=elsewhere.apart - 0.1)
+    stiffer = replace(_evaluation(1000.1, -500.1, 100.0, 0.0), apart=moved.apart + 0.1)
+    rows = [
+        Row("EC", "drude", "mutual", Target("OpenCL", "double"), "a device", difference(found, exact))
+        for found in (exact, moved, elsewhere, stiffer)
+    ]
+    assert [row.within for row in rows] == [True, False, False, False]
+    assert [row.has_another_zero for row in rows] == [False, True, False, False]
+
+
+def test_binding_is_the_energy_less_that_of_the_molecules_drawn_apart(lithium_salt: Box) -> None:
+    """Ions drawn apart are bound less, and nothing but what is between molecules has changed."""
+    system, positions = system_of(FORCE_FIELD, lithium_salt, "drude")
+    found = evaluate(system, positions, Target("Reference"))
+    binding = sum(found.energies.values()) - found.apart
+    assert -1500.0 * FORMULA_UNITS < binding < -100.0 * FORMULA_UNITS
 
 
 def test_only_the_death_that_is_known_is_excused() -> None:
