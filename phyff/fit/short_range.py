@@ -30,7 +30,7 @@ from phyff.model.cluster import (
     permanent_energy,
     relaxed_displacements,
 )
-from phyff.model.pairs import COMPONENTS, MAX_ARGUMENT
+from phyff.model.pairs import COMPONENTS, MAX_ARGUMENT, TAIL_EXPONENT, TAIL_SHARE
 from phyff.model.parameters import (
     FALLBACK,
     ShortRange,
@@ -357,10 +357,13 @@ class _Pairs:
         by_group = derivatives[:, :, 4 * n_classes :]
         n_groups = by_group.shape[2]
         for c in range(3):
-            x = np.minimum(steep * flatter[c - 1] if c in SIGNED else steep, MAX_ARGUMENT)
-            strength = self.signs[c] * scale * np.exp(factors[c, self.first] + factors[c, self.second] - x)
-            overlap = strength * (1 + x + x**2 / 3)
-            slope = -strength * x**2 * (1 + x) / 3  # by the logarithm of x
+            strength = self.signs[c] * scale * np.exp(factors[c, self.first] + factors[c, self.second])
+            overlap, slope = _slater(strength, steep * flatter[c - 1] if c in SIGNED else steep)
+            if c not in SIGNED:
+                tail, tail_slope = _slater(
+                    strength * shape.tails(self.first, self.second), TAIL_EXPONENT * steep
+                )
+                overlap, slope = overlap - tail, slope - tail_slope
             values[:, c] = np.bincount(self.row, overlap, self.n_rows)
             for end in (self.first, self.second):
                 slot = self.row * n_classes + end
@@ -374,6 +377,13 @@ class _Pairs:
                         -1, n_groups
                     )
         return values, derivatives
+
+
+def _slater(strength: np.ndarray, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Overlaps of Slater densities times strengths, and their derivatives by the logarithm of x."""
+    x = np.minimum(x, MAX_ARGUMENT)
+    fading = strength * np.exp(-x)
+    return fading * (1 + x + x**2 / 3), -fading * x**2 * (1 + x) / 3
 
 
 @dataclass(frozen=True)
@@ -398,6 +408,11 @@ class _Shape:
         towards = np.arange(self.n_own)
         towards[list(self.contacts)] = self.n_own + np.arange(len(self.contacts))
         return towards[own]
+
+    def tails(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """(pairs,) shares of the tail in the exchange of pairs of classes: none with a bare cation."""
+        bare = np.isin([first, second], self.cations).any(0)
+        return np.where(bare, 0.0, TAIL_SHARE)
 
     def contacts_apart(self) -> np.ndarray:
         """(contacts, classes) matrix from factors to those of contact classes less their own classes'."""

@@ -41,24 +41,24 @@ CORE = ("EC", "DMC", "Li+", "PF6-")
 """Species whose pairs are all scanned."""
 CATION_PARTNERS = {
     "Li+": (
-        *("PC", "FEC", "VC", "EMC", "DME", "DOL", "GBL", "MA", "EA", "AN", "sulfolane"),
+        *("PC", "FEC", "VC", "EMC", "DME", "DOL", "THF", "GBL", "MA", "EA", "AN", "sulfolane"),
         *("BF4-", "FSI-", "TFSI-", "ClO4-", "DFOB-", "BOB-"),
     ),
-    "Na+": ("EC", "DMC", "DME", "AN", "PF6-", "FSI-", "ClO4-"),
+    "Na+": ("EC", "DMC", "DME", "THF", "AN", "PF6-", "FSI-", "ClO4-"),
     "K+": ("EC", "PF6-"),
 }
 ANION_PARTNERS = {"PF6-": ("AN", "VC"), "BF4-": ("EC", "AN"), "ClO4-": ("EC",), "FSI-": ("EC", "DME")}
 FURTHER_PAIRS = (
     *((cation, partner) for cation, partners in CATION_PARTNERS.items() for partner in partners),
     *((anion, partner) for anion, partners in ANION_PARTNERS.items() for partner in partners),
-    *((name, name) for name in ("AN", "DME", "DOL", "MA", "VC", "sulfolane")),
+    *((name, name) for name in ("AN", "DME", "DOL", "THF", "MA", "VC", "sulfolane")),
     ("AN", "EC"),
 )
 """Scanned too: cations with every kind of donor, anions with those they meet first; nitrile, ether, acetyl,
 unsaturated and sulfone classes."""
 ANIONS, CATIONS = ("TFSI-", "FSI-", "BF4-", "ClO4-", "DFOB-", "BOB-"), ("Na+", "K+")
 SOLVENTS = (
-    *("PC", "FEC", "VC", "EMC", "DEC", "DME", "diglyme", "DOL", "GBL", "MA", "EA", "AN", "sulfolane"),
+    *("PC", "FEC", "VC", "EMC", "DEC", "DME", "diglyme", "DOL", "THF", "GBL", "MA", "EA", "AN", "sulfolane"),
 )
 LIBRARY = (*CORE, *ANIONS, *CATIONS, *SOLVENTS)
 """Species whose files come with the package."""

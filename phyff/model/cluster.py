@@ -17,7 +17,15 @@ from torch import Tensor
 
 from phyff.errors import SimulationError
 from phyff.model.charge_flow import flow_energy
-from phyff.model.pairs import COMPONENTS, coulomb, damped_dispersion, slater_overlap, thole_screening
+from phyff.model.pairs import (
+    COMPONENTS,
+    TAIL_SHARE,
+    coulomb,
+    damped_dispersion,
+    exchange_overlap,
+    slater_overlap,
+    thole_screening,
+)
 from phyff.model.parameters import DRUDE_FORCE_CONSTANT, SpeciesTensors
 from phyff.species.parameters import ChargeSite
 
@@ -143,7 +151,10 @@ def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:
         "charge_transfer": product("attraction_exponents", "contact_transfer_exponents"),
     }
     amplitudes = dict(zip(COMPONENTS, product("amplitudes", "contact_amplitudes"), strict=True))
-    return {name: (amplitudes[name] * slater_overlap(r, exponents[name])).sum() for name in COMPONENTS}
+    overlaps = {name: slater_overlap(r, exponents[name]) for name in COMPONENTS[1:]}
+    tail = torch.where(contact, 0.0, TAIL_SHARE)
+    overlaps["exchange"] = exchange_overlap(r, exponents["exchange"], tail)
+    return {name: (amplitudes[name] * overlaps[name]).sum() for name in COMPONENTS}
 
 
 def dispersion_energy(cluster: Cluster) -> Tensor:

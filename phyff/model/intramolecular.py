@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from phyff.model.cluster import site_positions
-from phyff.model.pairs import COMPONENTS, coulomb, damped_dispersion, slater_overlap
+from phyff.model.pairs import COMPONENTS, coulomb, damped_dispersion, exchange_overlap, slater_overlap
 from phyff.model.parameters import SpeciesTensors
 
 
@@ -23,8 +23,11 @@ def intramolecular_energy(species: SpeciesTensors, xyz: Tensor) -> Tensor:
     i, j = _pairs(far)
     r = _distance(xyz, i, j)
     for name, a in zip(COMPONENTS, species.amplitudes, strict=True):
-        sign, b = (1.0, species.exponents) if name == "exchange" else (-1.0, species.attraction_exponents)
-        energy = energy + sign * (a[i] * a[j] * slater_overlap(r, b[i] * b[j])).sum()
+        if name == "exchange":
+            overlap = exchange_overlap(r, species.exponents[i] * species.exponents[j])
+        else:
+            overlap = -slater_overlap(r, species.attraction_exponents[i] * species.attraction_exponents[j])
+        energy = energy + (a[i] * a[j] * overlap).sum()
     b = species.damping_exponents[i] * species.damping_exponents[j]
     products = (c[i] * c[j] for c in (species.c6, species.c8, species.c10))
     return energy + damped_dispersion(r, b, *products).sum()

@@ -24,6 +24,7 @@ from phyff.model.pairs import (
     MAX_ARGUMENT,
     SLATER_ARGUMENT,
     THOLE_REST,
+    exchange_overlap_expression,
     slater_overlap_expression,
 )
 from phyff.model.parameters import SpeciesTensors
@@ -60,7 +61,7 @@ GROUPS = {
 """Force groups, for timing and analysis."""
 
 _PAIR_PARAMETERS = ("b", "ba", "bd", "ax", "ap", "at", "s6", "s8", "s10")
-_REPULSION = slater_overlap_expression("x", "br")
+_REPULSION = exchange_overlap_expression("x", "br")
 _ATTRACTION = slater_overlap_expression("v", "bar")
 _ATTRACTION_AMPLITUDES = {"penetration": "ap", "charge_transfer": "at"}
 _ARGUMENTS = (

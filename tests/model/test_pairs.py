@@ -33,6 +33,16 @@ def test_the_slater_overlap_is_the_overlap_integral_of_two_exponential_densities
     assert overlap == pytest.approx(integral / at_contact, rel=1e-6)
 
 
+def test_exchange_between_molecules_repels_at_contact_and_attracts_a_little_beyond() -> None:
+    b = torch.tensor(36.0, dtype=torch.float64)
+    whole, bare = pairs.exchange_overlap(R, b), pairs.exchange_overlap(R, b, tail=0.0)
+    torch.testing.assert_close(bare, pairs.slater_overlap(R, b))
+    ratio = whole / bare
+    assert torch.all(torch.diff(ratio) < 0)
+    assert ratio[0] > 0.9 and ratio[-1] < 0
+    assert -1e-3 < whole.min() < 0
+
+
 def test_the_dispersion_damping_argument_is_the_logarithmic_slope_of_the_overlap() -> None:
     r, b = R.clone().requires_grad_(True), torch.tensor(20.0, dtype=torch.float64)
     overlap = pairs.slater_overlap(r, b)
@@ -82,6 +92,9 @@ def test_the_openmm_expressions_say_what_the_torch_functions_say(r: float) -> No
     x = b * r
     assert _evaluated(pairs.slater_overlap_expression("x", "br"), x=x, br=x) == pytest.approx(
         pairs.slater_overlap(*tensors[:2]).item(), rel=1e-12
+    )
+    assert _evaluated(pairs.exchange_overlap_expression("x", "br"), x=x, br=x) == pytest.approx(
+        pairs.exchange_overlap(*tensors[:2]).item(), rel=1e-12
     )
     y = _evaluated(pairs.SLATER_ARGUMENT, z=x)
     assert y == pytest.approx(pairs.slater_argument(*tensors[:2]).item(), rel=1e-12)

@@ -13,8 +13,11 @@ namespace {
 constexpr double kCoulomb = 138.93545764498;
 constexpr double kTwoPerRootPi = 2 * std::numbers::inv_sqrtpi;
 
+// The tail of exchange between molecules.
+constexpr double kTailShare = 0.05, kTailExponent = 0.8;
+
 constexpr const char* kShortRange =
-    "ax*(1 + x + x^2/3)*exp(-br) + -(ap + at)*(1 + v + v^2/3)*exp(-bar)"
+    "ax*((1 + x + x^2/3)*exp(-br) - 0.05*(1 + (0.8*x) + (0.8*x)^2/3)*exp(-0.8*br)) + -(ap + at)*(1 + v + v^2/3)*exp(-bar)"
     " + (c6*decay*p6 - (c8*(1 - decay*p8) + c10*(1 - decay*p10)/r^2)/r^2)/r^6;"
     " p10 = p8 + 2.7557319223985893e-06*y^9 + 2.755731922398589e-07*y^10;"
     " p8 = p6 + 0.0001984126984126984*y^7 + 2.48015873015873e-05*y^8;"
@@ -109,13 +112,18 @@ struct ShortRange {
         const double per_r = 1 / std::sqrt(square), r = square * per_r, per_square = per_r * per_r;
 
         const double steep = one.b * other.b, x = steep * r;
-        const double repulsion = one.ax * other.ax * exp_minus(x);
+        const double fifth = exp_minus(0.2 * x), fading = fifth * fifth * (fifth * fifth);  // exp(-t)
+        const double t = kTailExponent * x, tail = one.ax * other.ax * kTailShare * fading;
+        const double repulsion = one.ax * other.ax * (fading * fifth);
         const double flat = one.ba * other.ba, v = flat * r;
         const double attraction = (one.ap * other.ap + one.at * other.at) * exp_minus(v);
         const double overlap =
-            repulsion * (1 + x * (1 + x * (1.0 / 3))) - attraction * (1 + v * (1 + v * (1.0 / 3)));
+            repulsion * (1 + x * (1 + x * (1.0 / 3))) - tail * (1 + t * (1 + t * (1.0 / 3))) -
+            attraction * (1 + v * (1 + v * (1.0 / 3)));
         const double overlap_push =
-            (repulsion * steep * steep * (1 + x) - attraction * flat * flat * (1 + v)) * (1.0 / 3);
+            ((repulsion * (1 + x) - tail * kTailExponent * kTailExponent * (1 + t)) * steep * steep -
+             attraction * flat * flat * (1 + v)) *
+            (1.0 / 3);
 
         const double bd = one.bd * other.bd, z = bd * r, per_q = 1 / (3 + z * (3 + z));
         const double y = z - z * (3 + 2 * z) * per_q, y_slope = bd * (1 - 3 * per_q * (1 + z * per_q));
