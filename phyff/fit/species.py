@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from phyff.fit.charge_flow import ChargeFlowFit, fit_charge_flow, without_flow
 from phyff.fit.electrostatics import ElectrostaticFit, fit_electrostatics
 from phyff.fit.response import fit_response, slater_of
-from phyff.fit.valence import Sample, fit_valence
+from phyff.fit.valence import SHARE_TEMPERATURE, Sample, boltzmann_shares, fit_valence
 from phyff.model.intramolecular import intramolecular_energy
 from phyff.model.parameters import ShortRange, species_tensors
 from phyff.model.valence import ValenceTerms
@@ -24,10 +24,8 @@ from phyff.qm.monomer import ContactPotential, MonomerData, monomer_records
 from phyff.qm.store import RecordStore
 from phyff.species.molecule import Molecule
 from phyff.species.parameters import ConformerParameters, SpeciesParameters
-from phyff.units import BOHR_NM, GAS_CONSTANT, HARTREE_KJ
+from phyff.units import BOHR_NM, HARTREE_KJ
 
-TEMPERATURE = 298.15
-"""K, of the Boltzmann weights of conformers."""
 CHARGE_TEMPERATURE = 1000.0
 """K, of the weights of conformers in the electrostatic fit: neighbours in a liquid, ions above all, shift
 their energies by tens of kJ/mol, and charges must serve the forms that they favour too."""
@@ -161,10 +159,9 @@ def with_valence(
     )
 
 
-def boltzmann_weights(energies: NDArray[np.float64], temperature: float = TEMPERATURE) -> list[float]:
+def boltzmann_weights(energies: NDArray[np.float64], temperature: float = SHARE_TEMPERATURE) -> list[float]:
     """Populations of minima with total energies in hartree; vibrations are not counted."""
-    factors = np.exp(-(energies - energies.min()) * HARTREE_KJ / (GAS_CONSTANT * temperature))
-    return (factors / factors.sum()).tolist()
+    return boltzmann_shares((energies - energies.min()) * HARTREE_KJ, temperature).tolist()
 
 
 def _conformers(data: MonomerData, weights: Sequence[float]) -> tuple[ConformerParameters, ...]:

@@ -78,8 +78,8 @@ CONFORMER_SCALE = 10.0
 CONFORMER_PASSES, CONFORMER_TARGET = 5, 0.05
 """How often what is asked of the minima's energies is shifted, at most, and the error of a conformer's
 energy, kJ/mol times how much it counts, that is small enough."""
-SHARES_KELVIN = 298.15
-"""Temperature at which shares of conformers are compared."""
+SHARE_TEMPERATURE = 298.15
+"""K, of the Boltzmann shares of conformers."""
 TURNED_WINDOW = 60.0
 """kJ/mol above the lowest minimum: figures of quality leave turned geometries beyond it out."""
 HESSIAN_STEP_NM = 2e-4
@@ -132,7 +132,8 @@ def fit_valence(
         for weight in GEOMETRY_WEIGHTS:
             response = _geometry_response(molecule, fitted, minima, nonbonded, weight) if weight else None
             fitted = _gauss_newton(fitted, observations, response)
-            miss = _geometry_miss(molecule, _assemble(molecule.n_atoms, fitted), minima, nonbonded)
+            relaxed = _relaxed(_assemble(molecule.n_atoms, fitted), minima, nonbonded)
+            miss = _geometry_miss(molecule, minima, relaxed)
             if miss < max(accepted, 1.0):
                 blocks, kept = fitted, response
                 accepted = miss if weight else GEOMETRY_GAIN * miss
@@ -156,10 +157,8 @@ def _with_conformer_energies(
 
     def judged(blocks: Sequence[_Block]) -> tuple[Array, float]:
         terms = _assemble(molecule.n_atoms, blocks)
-        return (
-            _conformer_errors(terms, minima, nonbonded),
-            _geometry_miss(molecule, terms, minima, nonbonded),
-        )
+        relaxed = _relaxed(terms, minima, nonbonded)
+        return _conformer_errors(terms, minima, relaxed, nonbonded), _geometry_miss(molecule, minima, relaxed)
 
     asked = observations.energies.copy()
     (errors, geometry), best, fitted = judged(blocks), blocks, blocks
@@ -176,12 +175,25 @@ def _with_conformer_energies(
     return best
 
 
-def _conformer_errors(terms: ValenceTerms, minima: Sequence[Sample], nonbonded: NonBonded | None) -> Array:
+def _relaxed(terms: ValenceTerms, minima: Sequence[Sample], nonbonded: NonBonded | None) -> list[Array]:
+    """Each conformer (N, 3) in nm, minimised."""
+    return [minimise(terms, s.xyz, nonbonded) for s in minima]
+
+
+def _conformer_errors(
+    terms: ValenceTerms, minima: Sequence[Sample], relaxed: Sequence[Array], nonbonded: NonBonded | None
+) -> Array:
     """(minima,) kJ/mol: energy of each above the first, minimised, less what it is in the data."""
-    energies = [
-        _energy_and_forces(terms, minimise(terms, s.xyz, nonbonded), nonbonded)[0] - s.energy for s in minima
+    errors = [
+        _energy_and_forces(terms, xyz, nonbonded)[0] - s.energy
+        for xyz, s in zip(relaxed, minima, strict=True)
     ]
-    return np.array(energies) - energies[0]
+    return np.array(errors) - errors[0]
+
+
+def boltzmann_shares(energies: Array, temperature: float) -> Array:
+    """Populations of minima with energies in kJ/mol; vibrations are not counted."""
+    return softmax(-energies / (GAS_CONSTANT * temperature))
 
 
 def split(samples: Sequence[Sample]) -> tuple[list[Sample], list[Sample]]:
@@ -231,19 +243,17 @@ def valence_quality(
         quality[f"force_rms_{name}_kcal_mol_A"] = _rms(forces) / KCAL_KJ / 10
         quality[f"energy_rms_{name}_kJ_mol"] = _rms(energies)
 
-    relaxed = [minimise(terms, s.xyz, nonbonded) for s in minima]
+    relaxed = _relaxed(terms, minima, nonbonded)
     bond_error, angle_error = _largest_changes(molecule, [s.xyz for s in minima], relaxed)
     quality["max_bond_error_A"] = bond_error
     quality["max_angle_error_deg"] = angle_error
     if len(minima) > 1:
         first = _largest_changes(molecule, [minima[0].xyz], relaxed[:1])
         quality["first_conformer_bond_error_A"], quality["first_conformer_angle_error_deg"] = first
-        energies = np.array([_energy_and_forces(terms, x, nonbonded)[0] for x in relaxed])
-        reference = np.array([s.energy for s in minima])
-        quality["conformer_energy_error_kJ_mol"] = float(
-            np.abs(energies - energies[0] - reference + reference[0]).max()
-        )
-        shares = [softmax(-e / (GAS_CONSTANT * SHARES_KELVIN)) for e in (energies, reference)]
+        errors = _conformer_errors(terms, minima, relaxed, nonbonded)
+        quality["conformer_energy_error_kJ_mol"] = float(np.abs(errors).max())
+        energies = np.array([s.energy for s in minima])
+        shares = [boltzmann_shares(e, SHARE_TEMPERATURE) for e in (energies + errors, energies)]
         quality["conformer_share_error"] = float(np.abs(shares[0] - shares[1]).max())
     if hessian is not None:
         exact = _frequencies(minima[0].xyz, hessian, molecule.masses)
@@ -718,14 +728,12 @@ def _shares(minima: Sequence[Sample]) -> Array:
     return np.exp(-(energies - energies.min()) / CONFORMER_SCALE)
 
 
-def _geometry_miss(
-    molecule: Molecule, terms: ValenceTerms, minima: Sequence[Sample], nonbonded: NonBonded | None
-) -> float:
+def _geometry_miss(molecule: Molecule, minima: Sequence[Sample], relaxed: Sequence[Array]) -> float:
     """Largest change of geometry on minimising a conformer: in targets times the conformer's share, or below
     CONFORMER_BAR in bars."""
     misses = []
-    for sample, share in zip(minima, _shares(minima), strict=True):
-        bond, angle = _largest_changes(molecule, [sample.xyz], [minimise(terms, sample.xyz, nonbonded)])
+    for sample, xyz, share in zip(minima, relaxed, _shares(minima), strict=True):
+        bond, angle = _largest_changes(molecule, [sample.xyz], [xyz])
         misses.append(share * max(bond / BOND_TARGET_ANGSTROM, angle / ANGLE_TARGET_DEGREES))
         if sample.energy - minima[0].energy < CONFORMER_BAR:
             misses.append(max(bond / BOND_BAR_ANGSTROM, angle / ANGLE_BAR_DEGREES))
