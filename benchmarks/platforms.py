@@ -13,8 +13,8 @@ groups' magnitudes, relative to that sum (marked *): an energy that cancels has 
 The zero of the charges' energy is a platform's own (OpenMM squares charges in single precision for Ewald's
 self energy on GPUs, whatever is asked), so "binding" holds the total against that of the same molecules drawn
 apart in the same Context, which is what an interaction energy is: relative to itself, and 0.1 % of the sum of
-magnitudes at least. A row where nothing but the charges' energy and the total is beyond its limit says
-"another zero".
+magnitudes at least. A row in double precision where nothing but the charges' energy and the total is beyond
+its limit says "another zero".
 
 Forces are those on an atom together with its oscillator. What pulls the two apart has a column of its own,
 because in single precision OpenMM subtracts nearly equal numbers there (Ewald's exclusion at 1e-3 nm): the
@@ -195,9 +195,10 @@ class Row:
 
     @property
     def has_another_zero(self) -> bool:
-        """Whether nothing is but the charges' energy, which binding energies do not know of."""
+        """Whether, in double precision, nothing is but the charges' energy, whose zero is no binding's."""
         off = self.difference
-        return not self.within and off is not None and off.within(self.target.limits, HAVE_A_ZERO)
+        fits = off is not None and off.within(self.target.limits, HAVE_A_ZERO)
+        return fits and not self.within and self.target.precision == "double"
 
 
 def main() -> int:

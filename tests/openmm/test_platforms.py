@@ -123,6 +123,9 @@ def test_a_zero_of_its_own_is_told_from_an_error() -> None:
     ]
     assert [row.within for row in rows] == [True, False, False, False]
     assert [row.has_another_zero for row in rows] == [False, True, False, False]
+    far = replace(_evaluation(1000.0, -510.0, 100.0, 0.0), apart=990.0)
+    in_single = Row("EC", "drude", "mutual", Target("CPU"), "a device", difference(far, exact))
+    assert not in_single.within and not in_single.has_another_zero
 
 
 def test_binding_is_the_energy_less_that_of_the_molecules_drawn_apart(lithium_salt: Box) -> None:

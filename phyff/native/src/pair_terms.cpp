@@ -13,7 +13,7 @@ namespace {
 constexpr double kCoulomb = 138.93545764498;
 constexpr double kTwoPerRootPi = 2 * std::numbers::inv_sqrtpi;
 
-// The tail of exchange between molecules.
+// The tail of exchange between molecules; four fifths of an exponent, so that one exponential serves both.
 constexpr double kTailShare = 0.05, kTailExponent = 0.8;
 
 constexpr const char* kShortRange =
