@@ -260,7 +260,7 @@ def slope_verdict(curve: MeanSquareDisplacement) -> str:
     for_error = curve.length_ps * min((relative / TARGET_RELATIVE_ERROR) ** 2, 1e4)
     window = curve.window
     if not window.diffusive:
-        if window.log_slope < 1.0 - SLOPE_TOLERANCE:
+        if window.log_slope_ps >= SHORTEST_LAG_PS and window.log_slope < 1.0 - SLOPE_TOLERANCE:
             why = f"still sub-diffusive, log-log slope {window.log_slope:.2f} at {window.log_slope_ps:.3g} ps"
         else:
             why = "too short to show that the motion is diffusive"

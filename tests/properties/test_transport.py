@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from synthetic_run import EC, ELECTROLYTE, LI, PF6, BrownianSpecies, SyntheticRun, ar1, molecule
 
-from phyff.properties.displacement import find_window, molecular_displacement, molecular_msd
+from phyff.properties.displacement import (
+    MeanSquareDisplacement,
+    Window,
+    find_window,
+    molecular_displacement,
+    molecular_msd,
+    slope_verdict,
+)
 from phyff.properties.finite_size import (
     Viscosity,
     infinite_size,
@@ -107,6 +114,15 @@ def test_every_conductivity_of_caged_ions_waits_for_their_diffusion(tmp_path) ->
     found = transport(run, read_replicas(run)).properties
     assert "sub-diffusive" in found["conductivity"].verdict
     assert found["conductivity_green_kubo"].verdict == found["conductivity"].verdict
+
+
+@pytest.mark.parametrize(("lag_ps", "why"), [(2.0, "sub-diffusive"), (0.05, "too short")])
+def test_a_slope_within_a_cage_is_not_called_sub_diffusion(lag_ps: float, why: str) -> None:
+    """Below SHORTEST_LAG_PS a slope tells nothing, however low."""
+    window = Window(1, 4, diffusive=False, log_slope=-0.07, log_slope_ps=lag_ps, needed_ps=100.0)
+    lags = np.arange(10.0)
+    verdict = slope_verdict(MeanSquareDisplacement("Li+", lags, lags, window, 1.0, 0.1, 0.0, 9.0))
+    assert verdict.startswith("not converged") and why in verdict
 
 
 def test_too_few_frames_give_no_values(tmp_path) -> None:  # type: ignore[no-untyped-def]
