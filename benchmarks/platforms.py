@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -259,23 +260,28 @@ def boxes(forcefield: ForceField) -> Iterator[Box]:
     yield _relaxed(forcefield, "LP30", counts, edge, positions[forcefield.atom_indices(topology)])
 
 
-def droplets(forcefield: ForceField) -> Iterator[Box]:
-    """One of each molecule, and one of each ion with the first counter-ion of the force field."""
-    seen: list[set[str]] = []
+def droplets(forcefield: ForceField, together: int = 1) -> Iterator[Box]:
+    """One of each molecule, and one of each ion with the first counter-ion of the force field.
+
+    together: at most so many molecules, or salts, share one, each with fewer of its kind.
+    """
+    units: dict[frozenset[str], Counter[str]] = {}
     for species in forcefield.species:
-        counts = _units(forcefield, species)
-        names = {name for name, _ in counts}
-        if names not in seen:
-            seen.append(names)
-            yield _droplet(forcefield, counts)
+        counts = _units(forcefield, species, together)
+        units.setdefault(frozenset(counts), counts)
+    for number_of_species in (1, 2):
+        alike = [counts for counts in units.values() if len(counts) == number_of_species]
+        number = math.ceil(len(alike) / together)
+        for k in range(number):
+            yield _droplet(forcefield, list(sum(alike[k::number], Counter[str]()).items()))
 
 
-def _units(forcefield: ForceField, species: SpeciesParameters) -> list[tuple[str, int]]:
+def _units(forcefield: ForceField, species: SpeciesParameters, together: int) -> Counter[str]:
     if species.charge == 0:
-        return [(species.name, MOLECULES)]
+        return Counter({species.name: MOLECULES // together})
     other = next(s for s in forcefield.species if s.charge * species.charge < 0)
-    shared = math.lcm(species.charge, other.charge) * FORMULA_UNITS
-    return [(s.name, shared // abs(s.charge)) for s in (species, other)]
+    shared = math.lcm(species.charge, other.charge) * FORMULA_UNITS // together
+    return Counter({s.name: shared // abs(s.charge) for s in (species, other)})
 
 
 def _droplet(forcefield: ForceField, counts: Sequence[tuple[str, int]]) -> Box:

@@ -32,12 +32,14 @@ FORCE_FIELD = library_force_field()
 
 @pytest.fixture(scope="module")
 def boxes() -> list[Box]:
-    return list(droplets(FORCE_FIELD))
+    return list(droplets(FORCE_FIELD, together=3))
 
 
 @pytest.fixture(scope="module")
-def lithium_salt(boxes: list[Box]) -> Box:
-    return next(box for box in boxes if "Li+" in dict(box.counts))
+def lithium_salt() -> Box:
+    ions = tuple(FORCE_FIELD.named(name) for name in ("Li+", "PF6-"))
+    (box,) = droplets(replace(FORCE_FIELD, species=ions))
+    return box
 
 
 def test_the_droplets_hold_every_species_of_the_library_and_no_net_charge(boxes: list[Box]) -> None:
