@@ -15,7 +15,7 @@ from openmm import unit
 from phyff.errors import InputError
 from phyff.fit.contact_shapes import shapes_in_frames
 from phyff.fit.training import load_dimers
-from phyff.md.run import RunState
+from phyff.md.run_state import RunState
 from phyff.openmm.forcefield import ForceField
 from phyff.properties.committee import read_checks
 from phyff.properties.trajectory import open_dcd

@@ -29,7 +29,7 @@ from scipy.stats import t as student_t
 from phyff.errors import InputError
 from phyff.files import write_atomically
 from phyff.formulation import Formulation
-from phyff.md.run import lock
+from phyff.md.run_state import lock
 from phyff.parallel import on_cluster
 from phyff.properties import Property, Study, study_of, unconverged_warning, write_results
 from phyff.properties.association import TARGET_FRACTION_ERROR

@@ -21,7 +21,7 @@ from phyff import md
 from phyff.errors import PhyffError, SimulationError
 from phyff.md.driven import STEADY_PS, Driving, series_file
 from phyff.md.interfaces import ForceFieldLike
-from phyff.md.run import lock
+from phyff.md.run_state import lock
 from phyff.md.viscosity import AMPLITUDES, shear_flow_of_run, stretch_name
 from phyff.parallel import cores, lost_worker, on_cluster, stop_workers, worker_pool
 from phyff.properties.viscosity import ABOUT_FILE

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from phyff.cli import app
 from phyff.errors import InputError
 from phyff.labelling import DENSITY_STATE, cluster_jobs, frame_of_run, frames_of_run, shape_jobs
-from phyff.md.run import RunState
+from phyff.md.run_state import RunState
 from phyff.openmm.forcefield import ForceField
 from phyff.qm.level import PHYFF_2026A
 from phyff.units import BOHR_NM

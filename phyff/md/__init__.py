@@ -2,7 +2,8 @@
 
 from phyff.md.packing import PackedSpecies, pack
 from phyff.md.protocol import PRESETS, CommitteeCheck, Settings, Stage, preset, stage_table
-from phyff.md.run import About, RunState, simulate
+from phyff.md.run import simulate
+from phyff.md.run_state import About, RunState
 
 __all__ = [
     "PRESETS",

@@ -24,7 +24,8 @@ from phyff.files import write_atomically
 from phyff.md.interfaces import ForceFieldLike
 from phyff.md.protocol import TRANSPORT_DRUDE_FRICTION, TRANSPORT_FRICTION
 from phyff.md.reporters import RowLog, StageProgress
-from phyff.md.run import RunState, lock, stop_request
+from phyff.md.run import stop_request
+from phyff.md.run_state import RunState, lock
 from phyff.openmm.native import accelerated
 from phyff.openmm.platforms import open_context, platform_named
 

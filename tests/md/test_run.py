@@ -18,7 +18,7 @@ from standin import COUNTS, DENSITY, StandIn, tiny
 
 import phyff
 from phyff.errors import SimulationError
-from phyff.md import RunState, simulate
+from phyff.md import RunState, run_state, simulate
 from phyff.md import run as run_module
 from phyff.side_by_side import position
 
@@ -235,7 +235,7 @@ def test_a_finished_run_goes_on_where_more_of_it_is_asked_for(finished, tmp_path
 
 
 def test_a_directory_in_use_is_refused(finished):
-    with run_module.lock(finished), pytest.raises(SimulationError, match="in use"):
+    with run_state.lock(finished), pytest.raises(SimulationError, match="in use"):
         simulate(StandIn(), COUNTS, DENSITY, tiny(), finished, platform="CPU")
 
 

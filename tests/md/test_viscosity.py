@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from phyff.cli import app
 from phyff.errors import InputError
 from phyff.md.driven import Driving
-from phyff.md.run import RunState
+from phyff.md.run_state import RunState
 from phyff.md.viscosity import cosine_acceleration, profile_velocity, shear_flow, shear_flow_of_run
 from phyff.properties.trajectory import Run
 from phyff.properties.viscosity import viscosity
