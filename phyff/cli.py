@@ -813,8 +813,10 @@ def _show_pair(name: str, partner: str) -> None:
     from phyff.species import library
 
     names = (_library_file(name).stem, _library_file(partner).stem)
-    typer.echo("Fitting the short range without the held-out scans, to judge them: about a minute", err=True)
-    pairs = Library.load(library.library_directory()).pair_classes(names)
+    whole = Library.load(library.library_directory())
+    if whole.trial is None:
+        typer.echo("Fitting the short range without the held-out scans, to judge them: minutes", err=True)
+    pairs = whole.pair_classes(names)
     _print_turned("Attractive dimers: rms error, held-out scans (all scans)", *error_table(pairs, True))
     _print_turned("All dimers: rms error, held-out scans (all scans)", *error_table(pairs, False))
     _print_turned("Correlation of component errors", *correlation_table(pairs))

@@ -175,27 +175,16 @@ class PairClass:
 def pair_classes(
     species: Sequence[SpeciesParameters],
     model: ShortRange,
+    trial: ShortRange,
     points: Sequence[DimerPoint],
     only: tuple[str, str] | None = None,
 ) -> list[PairClass]:
     """Every pair of species that has dimers, cations before neutral molecules before anions; scans before
     neighbours in liquids.
 
-    only: the pair to judge, in any order; without it all. Raises FitError when there are no points, or none
-    that is not held out.
+    trial: the model's `trial_fit`. only: the pair to judge, in any order; without it all.
     """
-    known = {s.name: s for s in species if any(s.name in p.names for p in points)}
-    trial = fit_short_range(
-        known,
-        [point for point in points if not is_held_out(point.scan)],
-        model.damping,
-        model.damping_alpha,
-        model.dispersion_widths,
-        provenance={},
-        attracting=attracting_cations(model, species),
-        trial=False,
-        tolerance=COARSE,
-    )
+    known = _with_points(species, points)
     tensors = [{name: species_tensors(s, m) for name, s in known.items()} for m in (model, trial)]
     grouped: dict[tuple[tuple[str, str], bool], list[DimerPoint]] = {}
     for point in points:
@@ -219,6 +208,27 @@ def pair_classes(
             )
         )
     return found
+
+
+def trial_fit(
+    species: Sequence[SpeciesParameters], model: ShortRange, points: Sequence[DimerPoint]
+) -> ShortRange:
+    """The short range fitted again without the held-out scans, with the model's damping; its provenance names
+    the model ("trial_of", the fingerprint). Takes minutes for a whole library.
+
+    Raises FitError when there are no points, or none that is not held out.
+    """
+    return fit_short_range(
+        _with_points(species, points),
+        [point for point in points if not is_held_out(point.scan)],
+        model.damping,
+        model.damping_alpha,
+        model.dispersion_widths,
+        provenance={"trial_of": model.fingerprint},
+        attracting=attracting_cations(model, species),
+        trial=False,
+        tolerance=COARSE,
+    )
 
 
 def pair_of(names: Sequence[str], species: Mapping[str, SpeciesParameters]) -> tuple[str, str]:
@@ -263,6 +273,12 @@ def stored_errors(
         own = StoredErrors(int(kept["points"]), int(kept["bound_points"]), rms)
         merged[key] = merged.get(key, StoredErrors.nothing()) + own
     return merged
+
+
+def _with_points(
+    species: Sequence[SpeciesParameters], points: Sequence[DimerPoint]
+) -> dict[str, SpeciesParameters]:
+    return {s.name: s for s in species if any(s.name in point.names for point in points)}
 
 
 def _with_total(parts: Sequence[float]) -> np.ndarray:

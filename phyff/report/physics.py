@@ -29,9 +29,10 @@ from phyff.report.dimer_errors import (
     pair_classes,
     shortest,
     stored_errors,
+    trial_fit,
 )
 from phyff.report.scans import save_scans, scans
-from phyff.species.library import SHORT_RANGE_FILE, title
+from phyff.species.library import SHORT_RANGE_FILE, TRIAL_FILE, title
 from phyff.species.parameters import SpeciesParameters, library_species
 
 PAGE, FIGURES = "physics.md", Path("figures") / "scans"
@@ -80,6 +81,8 @@ class Library:
     species: dict[str, SpeciesParameters]
     short_range: ShortRange
     points: list[DimerPoint]
+    trial: ShortRange | None = None
+    """The `trial_fit` of the short range, where the folder has it."""
 
     @classmethod
     def load(cls, folder: Path) -> Library:
@@ -92,24 +95,40 @@ class Library:
         ordered = dict(
             sorted(species.items(), key=lambda item: (item[1].charge != 0, -item[1].charge, item[0]))
         )
-        points = load_dimers(folder / "records", species)
-        return cls(ordered, ShortRange.load(folder / SHORT_RANGE_FILE), points)
+        model, path = ShortRange.load(folder / SHORT_RANGE_FILE), folder / TRIAL_FILE
+        trial = ShortRange.load(path) if path.is_file() else None
+        if trial is not None and trial.provenance.get("trial_of") != model.fingerprint:
+            trial = None
+        return cls(ordered, model, load_dimers(folder / "records", species), trial)
+
+    def fitted_trial(self) -> ShortRange:
+        """The trial fit, made where the folder has none, which takes minutes.
+
+        Raises:
+            InputError: there are no dimer records.
+        """
+        self._check_points()
+        return self.trial or trial_fit(list(self.species.values()), self.short_range, self.points)
 
     def pair_classes(self, only: tuple[str, str] | None = None) -> list[PairClass]:
-        """Every pair of species that has dimers, or one of them, judged.
+        """Every pair of species that has dimers, or one of them, judged by library and `fitted_trial`.
 
         Raises:
             InputError: there are no dimer records, or none of the pair.
         """
-        if not self.points:
-            raise InputError(
-                "There are no dimer records beside the library; a clone of the repository has them."
-            )
+        self._check_points()
         if only and not any(sorted(point.names) == sorted(only) for point in self.points):
             raise InputError(
                 f"There are no dimers of {only[0]} and {only[1]}; 'phyff info {only[0]}' shows what there is."
             )
-        return pair_classes(list(self.species.values()), self.short_range, self.points, only)
+        species = list(self.species.values())
+        return pair_classes(species, self.short_range, self.fitted_trial(), self.points, only)
+
+    def _check_points(self) -> None:
+        if not self.points:
+            raise InputError(
+                "There are no dimer records beside the library; a clone of the repository has them."
+            )
 
 
 def write_physics(library: Library, folder: Path) -> Path:

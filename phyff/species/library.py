@@ -15,6 +15,8 @@ from phyff.species.molecule import Molecule
 
 SHORT_RANGE_FILE, NEURAL_FILE = "short_range.json", "neural.safetensors"
 """Beside the species files: the short-range model they share, and the neural term that corrects it."""
+TRIAL_FILE = "short_range_trial.json"
+"""The short range fitted without the scans that judge it, for `phyff info` and benchmarks/physics.py."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from phyff.errors import InputError
 from phyff.files import write_atomically
 from phyff.model.valence import ValenceTerms
-from phyff.species.library import SHORT_RANGE_FILE
+from phyff.species.library import SHORT_RANGE_FILE, TRIAL_FILE
 from phyff.species.molecule import Molecule
 
 FORMAT: Final = "phyff-species-1"
@@ -242,5 +242,6 @@ def library_species(folder: Path) -> dict[str, SpeciesParameters]:
     Raises:
         InputError: a file is none of ours.
     """
-    paths = [path for path in sorted(folder.glob("*.json")) if path.name != SHORT_RANGE_FILE]
+    shared = (SHORT_RANGE_FILE, TRIAL_FILE)
+    paths = [path for path in sorted(folder.glob("*.json")) if path.name not in shared]
     return {species.name: species for species in map(SpeciesParameters.load, paths)}

@@ -22,7 +22,8 @@ from phyff.report.dimer_errors import COLUMNS, FITTED_PARTS, Errors, PairClass, 
 from phyff.report.physics import Library, render, write_physics
 from phyff.report.scans import scans
 from phyff.species import library as species_library
-from phyff.species.parameters import SpeciesParameters
+from phyff.species.library import TRIAL_FILE
+from phyff.species.parameters import SpeciesParameters, library_species
 
 REPOSITORY = Path(__file__).parents[2]
 SPECIES = standin_species.ALL
@@ -125,6 +126,20 @@ def test_the_trial_fit_does_not_see_the_held_out_scans(library: Library, pairs: 
         np.testing.assert_allclose(other.trial, pair.trial, rtol=1e-9, atol=1e-9)
         assert np.abs(pair.trial - pair.library).max() > 1e-3
         assert other.on_held_out(False).rms != pytest.approx(pair.on_held_out(False).rms, abs=1.0)
+
+
+def test_a_stored_trial_fit_serves_its_own_short_range_alone(folder: Path, library: Library) -> None:
+    kept = library.fitted_trial()
+    assert library.trial is None
+    file = folder / TRIAL_FILE
+    try:
+        file.write_text(kept.model_dump_json())
+        assert Library.load(folder).trial == kept
+        assert set(library_species(folder)) == set(SPECIES)
+        file.write_text(kept.model_copy(update={"provenance": {"trial_of": "another"}}).model_dump_json())
+        assert Library.load(folder).trial is None
+    finally:
+        file.unlink()
 
 
 def test_the_error_of_the_total_follows_from_component_errors_and_their_correlations() -> None:
@@ -251,3 +266,4 @@ def test_the_committed_page_is_of_the_committed_library() -> None:
     text = (REPOSITORY / "benchmarks" / "physics.md").read_text()
     model = ShortRange.load(REPOSITORY / "molecules" / "short_range.json")
     assert f"fingerprint {model.fingerprint}." in text, "run: python benchmarks/physics.py"
+    assert Library.load(REPOSITORY / "molecules").trial is not None, "run: python benchmarks/physics.py"
