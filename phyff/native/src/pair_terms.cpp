@@ -48,6 +48,12 @@ struct Value {
     double energy, push;  // kJ/mol, and -(dE/dr)/r, kJ/mol/nm^2
 };
 
+/// Call `act` with the function, or with a cheaper one that says the same for the particle it has taken.
+template <class Function, class Act>
+INLINED void with_kind_of(const Function& function, Act act) {
+    act(function);
+}
+
 /// Add a pair function, which holds the parameters of a pair's first particle.
 template <bool kEnergy, class Function>
 INLINED void add(Function function, const Pairing& pairing, int thread, Sum& sum) {
@@ -63,24 +69,26 @@ INLINED void add(Function function, const Pairing& pairing, int thread, Sum& sum
         const double x = here.x.of[lane], y = here.y.of[lane], z = here.z.of[lane];
         function.take(block, lane);
         Lanes fx, fy, fz;
-        for (std::size_t k = row.begin; k < row.end; ++k) {
-            const Partners partners = rows.partners[k];
-            const Vectors& there = positions[partners.block];
-            Vectors& force = forces[partners.block];
-            const Lanes& far = kFar[partners.bits];
-            const OpenMM::Vec3& shift = shifts[partners.image];
-            const double sx = x - shift[0], sy = y - shift[1], sz = z - shift[2];
+        with_kind_of(function, [&](const auto& own) INLINED_LAMBDA {
+            for (std::size_t k = row.begin; k < row.end; ++k) {
+                const Partners partners = rows.partners[k];
+                const Vectors& there = positions[partners.block];
+                Vectors& force = forces[partners.block];
+                const Lanes& far = kFar[partners.bits];
+                const OpenMM::Vec3& shift = shifts[partners.image];
+                const double sx = x - shift[0], sy = y - shift[1], sz = z - shift[2];
 #pragma omp simd
-            for (int j = 0; j < kLanes; ++j) {
-                const double dx = sx - there.x.of[j], dy = sy - there.y.of[j], dz = sz - there.z.of[j];
-                const double square = dx * dx + dy * dy + dz * dz + far.of[j];
-                const Value value = function(partners.block, j, at_most(square, limit));
-                const double push = square < limit ? value.push : 0;
-                fx.of[j] += push * dx, fy.of[j] += push * dy, fz.of[j] += push * dz;
-                force.x.of[j] -= push * dx, force.y.of[j] -= push * dy, force.z.of[j] -= push * dz;
-                if (kEnergy) energy.of[j] += square < limit ? value.energy : 0;
+                for (int j = 0; j < kLanes; ++j) {
+                    const double dx = sx - there.x.of[j], dy = sy - there.y.of[j], dz = sz - there.z.of[j];
+                    const double square = dx * dx + dy * dy + dz * dz + far.of[j];
+                    const Value value = own(partners.block, j, at_most(square, limit));
+                    const double push = square < limit ? value.push : 0;
+                    fx.of[j] += push * dx, fy.of[j] += push * dy, fz.of[j] += push * dz;
+                    force.x.of[j] -= push * dx, force.y.of[j] -= push * dy, force.z.of[j] -= push * dz;
+                    if (kEnergy) energy.of[j] += square < limit ? value.energy : 0;
+                }
             }
-        }
+        });
         Vectors& force = forces[block];
         force.x.of[lane] += total(fx), force.y.of[lane] += total(fy), force.z.of[lane] += total(fz);
     }
@@ -196,26 +204,39 @@ struct Damping {
     Parameters one{};
 };
 
+/// Without dispersion for a particle that has none, as oscillators and off-atom charges.
+template <bool kDispersion>
 struct DirectSpace {
     struct Parameters {
         double q, s6;
     };
-    INLINED Parameters at(int block, int lane) const { return {c[0][block].of[lane], c[1][block].of[lane]}; }
-    INLINED void take(int block, int lane) { one = at(block, lane), one.q *= kCoulomb; }
+    INLINED void take(int block, int lane) { one = {kCoulomb * c[0][block].of[lane], c[1][block].of[lane]}; }
     INLINED Value operator()(int block, int lane, double square) const {
-        const Parameters other = at(block, lane);
         const double per_r = 1 / std::sqrt(square), per_square = per_r * per_r;
-        const double product = one.q * other.q, t = square * scale - 1;
-        const double per_r6 = per_square * per_square * per_square;
-        const double e6 = one.s6 * other.s6 * per_r6, ratio = sigma6 * per_r6;
-        return {product * (per_r - polynomial(reciprocal.energy, t)) + e6 * (ratio - 1),
-                product * (per_r * per_square - polynomial(reciprocal.push, t)) + e6 * per_square * (12 * ratio - 6)};
+        const double product = one.q * c[0][block].of[lane], t = square * scale - 1;
+        Value value = {product * (per_r - polynomial(reciprocal.energy, t)),
+                       product * (per_r * per_square - polynomial(reciprocal.push, t))};
+        if (kDispersion) {
+            const double per_r6 = per_square * per_square * per_square;
+            const double e6 = one.s6 * c[1][block].of[lane] * per_r6, ratio = sigma6 * per_r6;
+            value.energy += e6 * (ratio - 1), value.push += e6 * per_square * (12 * ratio - 6);
+        }
+        return value;
     }
     const Lanes* c[2];
     double sigma6, scale;
     Reciprocal reciprocal;
     Parameters one{};
 };
+
+template <class Act>
+INLINED void with_kind_of(const DirectSpace<true>& function, Act act) {
+    const auto& [c, sigma6, scale, reciprocal, one] = function;
+    if (one.s6 != 0)
+        act(function);
+    else
+        act(DirectSpace<false>{{c[0], c[1]}, sigma6, scale, reciprocal, {one.q, 0}});
+}
 
 template <class Function>
 INLINED void add(const Function& function, const Pairing& pairing, int thread, bool energy_wanted, Sum& sum) {
@@ -253,7 +274,7 @@ void add_direct_space(const Pairing& pairing, int thread, bool energy_wanted, Su
     const Range& range = pairing.range;
     const Columns& c = pairing.columns;
     const double scale = 2 / (range.cutoff * range.cutoff);
-    const DirectSpace function{{c[0].data(), c[1].data()}, range.sigma6, scale, pairing.reciprocal};
+    const DirectSpace<true> function{{c[0].data(), c[1].data()}, range.sigma6, scale, pairing.reciprocal};
     add(function, pairing, thread, energy_wanted, sum);
 }
 

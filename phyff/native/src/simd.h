@@ -14,8 +14,10 @@
 #endif
 #if defined(__GNUC__)
 #define INLINED inline __attribute__((always_inline))  // or the loops of a clone would call code for old processors
+#define INLINED_LAMBDA __attribute__((always_inline))
 #else
 #define INLINED inline
+#define INLINED_LAMBDA
 #endif
 
 namespace phyff {
