@@ -16,11 +16,11 @@ from phyff.qm.level import PHYFF_2026A
 from phyff.qm.monomer import MonomerData, monomer_records
 from phyff.qm.store import RecordStore
 from phyff.species.molecule import Molecule
-from phyff.species.parameters import ChargeFlow, SpeciesParameters
+from phyff.species.parameters import ChargeFlow, SpeciesParameters, library_species
 
 FOLDER = Path(__file__).parents[1] / "molecules"
 RECORDS = FOLDER / "records"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.json") if path.stem != "short_range")
+NAMES = sorted(library_species(FOLDER))
 SHORT_RANGE = ShortRange(
     classes={
         "*": ShortRangeClass(exchange=0.35, penetration=0.15, charge_transfer=0.1, width=1.05, points=1),
