@@ -15,9 +15,6 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import Progress
-
 from phyff.fit.neural import (
     ALL,
     Data,
@@ -28,7 +25,7 @@ from phyff.fit.neural import (
     load_labels,
     load_library,
     split_of,
-    train_committee,
+    train_with_bar,
     with_physics,
 )
 from phyff.fit.short_range import IN_LIQUIDS, pair_title
@@ -92,21 +89,13 @@ def trained(
             raise SystemExit(f"{path} was not trained without {without}; give another file.")
         return term
     data = Data.of(with_physics(labels, tensors), tensors, shipped.architecture.variant)
-    schedule = Schedule()
-    with Progress(console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"{len(labels)} labels without {without}", total=schedule.epochs)
-        term = train_committee(
-            data,
-            shipped.architecture,
-            schedule,
-            path.with_suffix(".part"),
-            lambda epoch: bar.update(task, completed=epoch),
-        )
+    title, part = f"{len(labels)} labels without {without}", path.with_suffix(".part")
+    term = train_with_bar(title, data, shipped.architecture, Schedule(), part)
     term = NeuralTerm(
         term.architecture, term.weights, {**term.metadata, "short_range": short_range, "without": without}
     )
     term.save(path)
-    path.with_suffix(".part").unlink(missing_ok=True)
+    part.unlink(missing_ok=True)
     return term
 
 

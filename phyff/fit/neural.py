@@ -182,11 +182,7 @@ def make_neural(
         checkpoints.append(path.with_suffix(f".{title.replace(' ', '-').replace(',', '')}.part"))
         shape = architecture if baseline else replace(architecture, saturation=BARE_SATURATION)
         seen = Data.of(train, tensors, shape.variant, baseline)
-        with Progress(console=Console(stderr=True)) as bar:
-            task = bar.add_task(title, total=schedule.epochs)
-            return train_committee(
-                seen, shape, schedule, checkpoints[-1], lambda epoch: bar.update(task, completed=epoch)
-            )
+        return train_with_bar(title, seen, shape, schedule, checkpoints[-1])
 
     term = fit("neural term", parts["train"])
     errors = {split: errors_by_class(term, own, tensors) for split, own in parts.items()}
@@ -663,6 +659,17 @@ def _force_target(sample: Sample, size: int, baseline: bool) -> tuple[Tensor, Te
     physics = rigid_part(sample.physics_forces, sample.label)
     weight = 1.0 / (FORCE_FLOOR + FORCE_RELATIVE * np.linalg.norm(label, axis=1))
     return torch.tensor(label - physics if baseline else label), torch.tensor(weight)
+
+
+def train_with_bar(
+    title: str, data: Data, architecture: Architecture, schedule: Schedule, checkpoint: Path
+) -> NeuralTerm:
+    """As `train_committee`, with a progress bar over the epochs."""
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=schedule.epochs)
+        return train_committee(
+            data, architecture, schedule, checkpoint, lambda epoch: bar.update(task, completed=epoch)
+        )
 
 
 def train_committee(
