@@ -136,6 +136,11 @@ def note(details: Mapping[str, Any]) -> str:
         )
     elif "method" in details:
         parts.append(str(details["method"]))
+    if "statistical_error" in details:
+        parts.append(
+            f"the fit's error is {details['statistical_error']:.2g}, but Einstein-Helfand is "
+            "farther away and the ions do not diffuse yet"
+        )
     if details.get("error_from") == "scatter of the replicas":
         parts.append(f"error from the scatter of {len(details['replica_values'])} replicas")
     return "; ".join(parts)
