@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from stacie import ExpPolyModel, compute_spectrum, estimate_acint
 
 Floats = NDArray[np.float64]
 MIN_STEPS = 100
@@ -47,6 +46,8 @@ def current_integral(
     dipoles: one array (n_frames, 3), e nm, a replica, unwrapped; diffusive_lag: frames after which the ions
     diffuse. Trajectories are cut into equally long blocks, each a sample of the spectrum.
     """
+    from stacie import ExpPolyModel, compute_spectrum, estimate_acint  # with all of matplotlib: late
+
     shortest = min(len(dipole) for dipole in dipoles) - 1
     if shortest < MIN_STEPS:
         return None
