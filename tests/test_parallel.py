@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gpu_of_worker import seen_gpu
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -114,14 +115,6 @@ def test_without_parsl_the_extra_is_named(tmp_path, monkeypatch):
     result = CliRunner().invoke(app, ["train", "--parsl", str(tmp_path / "x.py")])
     assert result.exit_code == 2
     assert result.stderr == "parsl: Parsl is not installed; run pip install 'phyff[cluster]'.\n"
-
-
-def seen_gpu(meeting: Path, workers: int) -> str | None:
-    """Waits until as many workers have met, so that each does one."""
-    (meeting / str(os.getpid())).touch()
-    while len(list(meeting.iterdir())) < workers:
-        time.sleep(0.01)
-    return os.environ.get(parallel.GPU_VARIABLE)
 
 
 def test_local_workers_take_the_gpus_in_turn(tmp_path, monkeypatch):

@@ -25,7 +25,8 @@ PAIR = DimerPoint(
 )
 
 
-def test_the_fitted_size_gives_both_engines_the_same_three_body_energy() -> None:
+def test_the_fitted_size_gives_both_engines_the_same_three_body_energy(monkeypatch) -> None:
+    monkeypatch.setattr("phyff.fit.multipole.TRIPLES", 30)
     model = SHORT_RANGE.model_copy(update={"damping_alpha": {"Li": 8e-4}})
     sizes = cation_sizes([PAIR], SPECIES, model)
     drude, before = _three_body_polarizations(model)
