@@ -5,7 +5,7 @@ The acceleration is no gradient of an energy, so it is a `PythonForce`, which ru
 Drude oscillators and virtual sites, on every platform. Momentum balance with a Langevin friction gamma gives
 V (gamma + viscosity k^2 / density) = A; phyff.properties.viscosity takes the friction off. What remains is
 the viscosity of the liquid under that thermostat and at the wavelength of the box: keep friction weak and
-boxes large (measured on argon, benchmarks/README.md).
+boxes large (measured on argon, benchmarks/notes/transport.md).
 """
 
 import json

@@ -47,7 +47,7 @@ SCREENING = 3.3
 charges over its distance. Oscillators of 2-3 e ask for that; with OpenMM's default, 2.6, LP30's pressure is
 off by 120 bar."""
 MESH_SPACING = 0.3
-"""Of the reciprocal space, times the exponent: both spaces then err alike (benchmarks/README.md, Speed)."""
+"""Of the reciprocal space, times the exponent: both spaces then err alike (benchmarks/notes/speed.md)."""
 GROUPS = {
     "valence": 0,
     "permanent": 1,
