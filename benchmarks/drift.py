@@ -25,11 +25,11 @@ from scipy.stats import linregress
 
 from phyff.errors import SimulationError
 from phyff.md.driven import Settled, settled
+from phyff.md.temperature import atoms_of_particles, group_temperature, on_step
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.native import accelerated
 from phyff.openmm.platforms import platform_named, precision
 from phyff.properties.density import series_mean
-from phyff.units import GAS_CONSTANT
 
 TIME_STEPS_FS = (0.5, 1.0)
 STAGES = ("density", "transport")
@@ -161,17 +161,24 @@ def run(
     velocities = liquid.start.getVelocities(asNumpy=True)._value
     velocities[masses > 0] -= masses @ velocities / masses.sum()
     context.setVelocities(velocities)
+    atoms, timestep_ps = atoms_of_particles(system), integrator.getStepSize()._value
     rows = []
     for k in range(1, round(ps / SAMPLE_PS) + 1):
-        integrator.step(round(SAMPLE_PS / integrator.getStepSize()._value))
-        state = context.getState(energy=True, velocities=True)
+        integrator.step(round(SAMPLE_PS / timestep_ps))
+        state = context.getState(energy=True, velocities=True, forces=True)
+        moving = on_step(
+            state.getVelocities(asNumpy=True)._value,
+            state.getForces(asNumpy=True)._value,
+            masses,
+            timestep_ps,
+        )
         rows.append(
             (
                 k * SAMPLE_PS,
                 (state.getPotentialEnergy() + state.getKineticEnergy())._value,
-                integrator.computeSystemTemperature()._value,
+                group_temperature(moving, masses, atoms),
                 integrator.computeDrudeTemperature()._value,
-                molecular_temperature(state.getVelocities(asNumpy=True)._value, masses, liquid.molecule),
+                group_temperature(moving, masses, liquid.molecule),
             )
         )
     if not np.isfinite(rows).all():
@@ -187,15 +194,6 @@ def _context(
     context.setPeriodicBoxVectors(*liquid.start.getPeriodicBoxVectors())
     context.setPositions(liquid.start.getPositions())
     return context
-
-
-def molecular_temperature(velocities: Floats, masses: Floats, molecule: NDArray[np.int_]) -> float:
-    """K, of the molecules' centres of mass against that of all; molecule: whose each particle is, from 0."""
-    weights = np.bincount(molecule, masses)
-    momenta = np.array([np.bincount(molecule, masses * velocities[:, k]) for k in range(3)]).T
-    moving = momenta / weights[:, None] - momenta.sum(0) / weights.sum()
-    kinetic = float(np.sum(weights[:, None] * moving**2))
-    return kinetic / (GAS_CONSTANT * (3 * len(weights) - 3))
 
 
 def drift(time_ps: Floats, energy: Floats) -> Drift:

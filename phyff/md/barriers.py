@@ -2,7 +2,7 @@
 
 A box is packed with conformers as they are in a gas. A liquid has others: of dimethyl carbonate 1 % are
 cis-trans alone and one in six among ethylene carbonate and ions, where their dipole pays
-(benchmarks/notes/liquids.md, "Conformers in a liquid"); and its ester bonds turn once in microseconds. So stages
+(benchmarks/notes/liquids.md); and its ester bonds turn once in microseconds. So stages
 before those that count add a bias along each such torsion, zero in the wells, that takes away what a relaxed
 scan of the molecule alone has above the higher of the two wells beside, less LEFT. Shares of the wells are
 those of the unbiased force field; the stages that count have no bias.

@@ -34,6 +34,7 @@ from phyff.md.packing import PackedSpecies, pack
 from phyff.md.protocol import Settings, Stage, stage_table
 from phyff.md.reporters import RowLog, StageProgress, ThermoLog, Trajectory
 from phyff.md.run_state import About, RunState, inputs_of, lock, reopen, say
+from phyff.md.temperature import atoms_of_particles, drude_pairs, group_temperature, on_step
 from phyff.openmm.native import accelerated, neural_term, notice, pair_forces
 from phyff.openmm.platforms import open_context, platform_named
 from phyff.species.rotors import rotors
@@ -163,6 +164,7 @@ class _Run:
     edge: float
     atoms: NDArray[np.int_]
     masses: NDArray[np.float64]
+    atom_of: NDArray[np.int_]
     dipole_weights: NDArray[np.float64]
     guard: Guard
 
@@ -223,6 +225,7 @@ def _prepare(
         edge=edge,
         atoms=np.asarray(forcefield.atom_indices(topology), dtype=int),
         masses=masses,
+        atom_of=atoms_of_particles(system),
         dipole_weights=dipole_weights(masses, particle_charges(system), guard.molecule),
         guard=guard,
     )
@@ -230,17 +233,6 @@ def _prepare(
 
 def _masses(system: openmm.System) -> list[float]:
     return [system.getParticleMass(i)._value for i in range(system.getNumParticles())]
-
-
-def _drudes(system: openmm.System) -> NDArray[np.int_]:
-    """(n_drudes, 2) pairs (Drude particle, parent)."""
-    pairs = [
-        [int(index) for index in force.getParticleParameters(i)[:2]]
-        for force in system.getForces()
-        if isinstance(force, openmm.DrudeForce)
-        for i in range(force.getNumParticles())
-    ]
-    return np.array(pairs, dtype=int).reshape(-1, 2)
 
 
 def _guard(
@@ -269,7 +261,7 @@ def _guard(
         atoms=atoms,
         bonds=bonds,
         bond_lengths=np.linalg.norm(reference[bonds[:, 0]] - reference[bonds[:, 1]], axis=1),
-        drudes=_drudes(system),
+        drudes=drude_pairs(system),
         hard_wall=float(wall),
         density_estimate=density,
     )
@@ -552,7 +544,7 @@ def _draw_velocities(run: _Run, stage: Stage, context: openmm.Context) -> None:
     """Maxwell-Boltzmann velocities for atoms; a Drude particle moves with its parent."""
     temperature = run.settings.temperature_K + stage.heat_K
     rng = np.random.default_rng(_seed(run.settings, stage, 0, 0))
-    pairs = _drudes(run.system)
+    pairs = drude_pairs(run.system)
     masses = run.masses.copy()
     masses[pairs[:, 1]] += masses[pairs[:, 0]]
     width = np.sqrt(GAS_CONSTANT * temperature / np.where(masses > 0, masses, np.inf))
@@ -617,15 +609,21 @@ def _watch_committee(run: _Run, stage: Stage, step: int) -> CommitteeLog | None:
 
 
 def _log_row(run: _Run, stage: Stage, log: ThermoLog, context: openmm.Context, step: int) -> None:
-    state = context.getState(energy=True)
+    state = context.getState(energy=True, velocities=True, forces=True)
     volume = _snapshot_edge(state) ** 3
     integrator = context.getIntegrator()
+    velocities = on_step(
+        state.getVelocities(asNumpy=True)._value,
+        state.getForces(asNumpy=True)._value,
+        run.masses,
+        integrator.getStepSize()._value,
+    )
     log.write(
         step * stage.timestep_fs / 1000.0,
         run.density(volume),
         volume,
         state.getPotentialEnergy()._value,
-        integrator.computeSystemTemperature()._value,
+        group_temperature(velocities, run.masses, run.atom_of),
         integrator.computeDrudeTemperature()._value,
     )
 

@@ -5,13 +5,12 @@ import openmm
 import pytest
 from library_species import load
 
-from benchmarks.drift import drift, molecular_temperature, no_thermostat, number_of_atoms, run, thermostat
+from benchmarks.drift import drift, no_thermostat, number_of_atoms, run, thermostat
 from benchmarks.platforms import droplets, system_of
 from phyff import builder
 from phyff.md.driven import Settled
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.platforms import platform_named
-from phyff.units import GAS_CONSTANT
 
 FORCE_FIELD = ForceField((load("EC"),), builder.short_range())
 TEMPERATURE = 298.15
@@ -55,17 +54,6 @@ def test_the_thermostat_holds_atoms_and_oscillators_at_temperatures_of_their_own
 
 def test_atoms_are_counted_without_oscillators_and_sites(liquid: Settled) -> None:
     assert number_of_atoms(liquid.system) == 6 * FORCE_FIELD.named("EC").n_atoms
-
-
-def test_molecules_have_the_temperature_of_their_centres_against_that_of_all() -> None:
-    rng, molecule = np.random.default_rng(3), np.repeat(np.arange(4000), 2)
-    masses = np.tile([12.0, 4.0], 4000)
-    thermal = rng.normal(size=(8000, 3)) * np.sqrt(GAS_CONSTANT * TEMPERATURE / masses)[:, None]
-    assert molecular_temperature(thermal + [5.0, 0.0, 1.0], masses, molecule) == pytest.approx(
-        298.0, rel=0.03
-    )
-    within = np.tile([[1.0, 2.0, 3.0], [-3.0, -6.0, -9.0]], (4000, 1))  # momenta that cancel in each molecule
-    assert molecular_temperature(within, masses, molecule) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_drift_of_a_noisy_line_is_found_with_its_error() -> None:
