@@ -5,10 +5,12 @@
 Two runs of the same box, one after the other, each in its folder of OUT; killed, the same command goes on.
 Hydrogens weigh 3 amu in every phyff run, at the cost of their neighbours, and steps are 1 fs: averages of
 positions do not depend on masses, dynamics might. The last column is the difference from the first row over
-the combined error.
+the combined error. Oscillators drain heat from light hydrogens, so the mean temperatures are printed too:
+diffusion compares where they agree.
 """
 
 import argparse
+import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -71,12 +73,17 @@ def main() -> None:
             here, first = row[name], rows[0][name]
             apart = (here.value - first.value) / math.hypot(here.error, first.error)
             print(f"{variant.name:40s}{here.value:9.4f} ± {here.error:.4f}{apart:+7.1f}  {here.verdict}")
+    print("\nmean temperature of atoms while density and diffusion were taken, K")
+    for variant in VARIANTS:
+        print(
+            f"{variant.name:40s}", *(f"{kelvin:.1f}" for kelvin in _temperatures(_folder(variant, options)))
+        )
 
 
 def _properties(
     variant: Variant, formulation: Formulation, options: argparse.Namespace
 ) -> dict[str, Property]:
-    out = options.out / variant.name.split(" (")[0].replace(",", "").replace(" ", "-")
+    out = _folder(variant, options)
     print(f"{variant.name}: {out}", flush=True)
     plain = prepare(formulation, "short", out, None, print)
     field = plain.forcefield
@@ -87,6 +94,17 @@ def _properties(
     replace(plain, forcefield=field, settings=settings).run()
     found = study(out).properties
     return {name: found[name] for name in ("density", f"self_diffusion_{options.solvent}_box")}
+
+
+def _folder(variant: Variant, options: argparse.Namespace) -> Path:
+    folder: Path = options.out / variant.name.split(" (")[0].replace(",", "").replace(" ", "-")
+    return folder
+
+
+def _temperatures(run_dir: Path) -> list[float]:
+    """Of the density and the transport stage."""
+    rows = json.loads((run_dir / "run.json").read_text())["stages"]
+    return [row["mean_temperature_K"] for row in rows if row["name"] in ("density", "transport")]
 
 
 def _settings(settings: Settings, timestep_fs: float, options: argparse.Namespace) -> Settings:
