@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rdkit import Chem
 
 from phyff.errors import InputError
+from phyff.species.molecule import parse_smiles
 from phyff.units import ANGSTROM_NM
 
 Floats = NDArray[np.float64]
@@ -287,11 +288,10 @@ def _read_composition(path: Path) -> tuple[SpeciesInBox, ...]:
 
 
 def _atoms_in_map_order(mapped_smiles: str, path: Path) -> list[Chem.Atom]:
-    options = Chem.SmilesParserParams()
-    options.removeHs = False  # type: ignore[assignment]
-    molecule = Chem.MolFromSmiles(mapped_smiles, options)
-    if molecule is None:
-        raise InputError(f"{path}: mapped_smiles {mapped_smiles!r} does not parse.")
+    try:
+        molecule = parse_smiles(mapped_smiles)
+    except InputError as problem:
+        raise InputError(f"{path}: mapped_smiles: {problem}") from None
     atoms = sorted(molecule.GetAtoms(), key=lambda atom: int(atom.GetAtomMapNum()))
     if [atom.GetAtomMapNum() for atom in atoms] != list(range(1, len(atoms) + 1)):
         raise InputError(f"{path}: mapped_smiles {mapped_smiles!r} must number its atoms 1 to {len(atoms)}.")

@@ -48,7 +48,7 @@ class Molecule:
         Raises InputError for text that is not a SMILES, several fragments, radicals, isotopes, partial or
         repeated map numbers, and elements outside SUPPORTED_ELEMENTS.
         """
-        mol = _ordered(_parse(smiles), smiles)
+        mol = _ordered(parse_smiles(smiles), smiles)
         _check(mol, smiles)
         for atom in mol.GetAtoms():
             atom.SetAtomMapNum(atom.GetIdx() + 1)
@@ -113,7 +113,7 @@ class Molecule:
 
     def rdkit(self) -> Chem.Mol:
         """A fresh RDKit molecule with explicit hydrogens in this atom order, without map numbers."""
-        mol = _ordered(_parse(self.mapped_smiles), self.mapped_smiles)
+        mol = _ordered(parse_smiles(self.mapped_smiles), self.mapped_smiles)
         for atom in mol.GetAtoms():
             atom.SetAtomMapNum(0)
         return mol
@@ -130,7 +130,7 @@ class Molecule:
         return mol.GetMol()
 
 
-def _parse(smiles: str) -> Chem.Mol:
+def parse_smiles(smiles: str) -> Chem.Mol:
     """Sanitised RDKit molecule with every hydrogen of the text kept."""
     text = smiles.strip()
     if not text or any(character.isspace() for character in text):

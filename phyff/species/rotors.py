@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from rdkit import Chem
 
+from phyff.species.molecule import parse_smiles
+
 Torsion = tuple[int, int, int, int]
 
 
@@ -24,7 +26,7 @@ def rotors(mapped_smiles: str) -> tuple[Rotor, ...]:
 
     mapped_smiles: numbers every atom, hydrogens too, from 1; torsions count from 0 in that order.
     """
-    molecule = _with_hydrogens(mapped_smiles)
+    molecule = parse_smiles(mapped_smiles)
     number = [int(atom.GetAtomMapNum()) - 1 for atom in molecule.GetAtoms()]
     for atom in molecule.GetAtoms():
         atom.SetAtomMapNum(0)  # numbers would tell atoms apart that are alike
@@ -52,15 +54,9 @@ def rotors(mapped_smiles: str) -> tuple[Rotor, ...]:
 def is_achiral(smiles: str) -> bool:
     """Whether a molecule has no atom by which it could differ from its mirror image."""
     found = Chem.FindMolChiralCenters(
-        _with_hydrogens(smiles), includeUnassigned=True, useLegacyImplementation=False
+        parse_smiles(smiles), includeUnassigned=True, useLegacyImplementation=False
     )
     return not found
-
-
-def _with_hydrogens(smiles: str) -> Chem.Mol:
-    options = Chem.SmilesParserParams()
-    options.removeHs = False  # type: ignore[assignment]
-    return Chem.MolFromSmiles(smiles, options)
 
 
 def _torsion(atoms: Sequence[Chem.Atom], number: Sequence[int]) -> Torsion:
