@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpu_of_worker import seen_gpu
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -18,6 +17,7 @@ from phyff.md import RunState
 from phyff.qm.executor import Job, JobError, run_jobs
 from phyff.qm.store import RecordStore
 from phyff.side_by_side import simulate_side_by_side
+from tests.gpu_of_worker import seen_gpu
 from tests.test_side_by_side import KilledOnce, short, simulation
 
 CONFIG = """
