@@ -166,12 +166,7 @@ def run(
     for k in range(1, round(ps / SAMPLE_PS) + 1):
         integrator.step(round(SAMPLE_PS / timestep_ps))
         state = context.getState(energy=True, velocities=True, forces=True)
-        moving = on_step(
-            state.getVelocities(asNumpy=True)._value,
-            state.getForces(asNumpy=True)._value,
-            masses,
-            timestep_ps,
-        )
+        moving = on_step(state, masses, timestep_ps)
         rows.append(
             (
                 k * SAMPLE_PS,

@@ -612,12 +612,7 @@ def _log_row(run: _Run, stage: Stage, log: ThermoLog, context: openmm.Context, s
     state = context.getState(energy=True, velocities=True, forces=True)
     volume = _snapshot_edge(state) ** 3
     integrator = context.getIntegrator()
-    velocities = on_step(
-        state.getVelocities(asNumpy=True)._value,
-        state.getForces(asNumpy=True)._value,
-        run.masses,
-        integrator.getStepSize()._value,
-    )
+    velocities = on_step(state, run.masses, integrator.getStepSize()._value)
     log.write(
         step * stage.timestep_fs / 1000.0,
         run.density(volume),

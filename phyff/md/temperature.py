@@ -40,10 +40,11 @@ def atoms_of_particles(system: openmm.System) -> Indices:
     return np.unique(owner, return_inverse=True)[1]
 
 
-def on_step(velocities: Floats, forces: Floats, masses: Floats, timestep_ps: float) -> Floats:
-    """Velocities (n, 3; nm/ps) half a step later; forces in kJ/mol/nm, masses (n,) in amu, 0 of sites."""
+def on_step(state: openmm.State, masses: Floats, timestep_ps: float) -> Floats:
+    """Velocities (n, 3; nm/ps) of a state with forces, half a step later; masses (n,) in amu, 0 of sites."""
     per_mass = np.divide(1.0, masses, out=np.zeros_like(masses), where=masses > 0.0)
-    moved: Floats = velocities + 0.5 * timestep_ps * forces * per_mass[:, None]
+    forces = state.getForces(asNumpy=True)._value
+    moved: Floats = state.getVelocities(asNumpy=True)._value + 0.5 * timestep_ps * forces * per_mass[:, None]
     return moved
 
 
