@@ -25,7 +25,7 @@ from scipy.stats import linregress
 
 from phyff.errors import SimulationError
 from phyff.md.driven import Settled, settled
-from phyff.md.temperature import atoms_of_particles, group_temperature, on_step
+from phyff.md.temperature import atoms_of_particles, drude_pairs, group_temperature, on_step
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.native import accelerated
 from phyff.openmm.platforms import platform_named, precision
@@ -204,8 +204,7 @@ def drift(time_ps: Floats, energy: Floats) -> Drift:
 def number_of_atoms(system: openmm.System) -> int:
     """Particles with a mass, without oscillators."""
     massive = sum(system.getParticleMass(k)._value > 0 for k in range(system.getNumParticles()))
-    drudes = [force for force in system.getForces() if isinstance(force, openmm.DrudeForce)]
-    return massive - sum(force.getNumParticles() for force in drudes)
+    return massive - len(drude_pairs(system))
 
 
 def _from_to(series: Floats, digits: int) -> str:

@@ -26,6 +26,7 @@ from phyff import builder
 from phyff.errors import SimulationError
 from phyff.formulation import Formulation
 from phyff.md.protocol import PRESETS
+from phyff.md.temperature import drude_pairs
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.native import accelerated, pair_forces
 from phyff.openmm.platforms import device, platform_named, precision
@@ -175,8 +176,7 @@ def _velocities(system: openmm.System, context: openmm.Context) -> Floats:
     """Thermal, oscillators moving with their atoms."""
     context.setVelocitiesToTemperature(TEMPERATURE_K, 1)
     found = context.getState(velocities=True).getVelocities(asNumpy=True)._value
-    (drude,) = (force for force in system.getForces() if isinstance(force, openmm.DrudeForce))
-    pairs = np.array([drude.getParticleParameters(k)[:2] for k in range(drude.getNumParticles())])
+    pairs = drude_pairs(system)
     found[pairs[:, 0]] = found[pairs[:, 1]]
     return found
 

@@ -20,6 +20,7 @@ from openmm.app import Topology
 
 from phyff.formulation import Formulation
 from phyff.md import Settings
+from phyff.md.temperature import drude_pairs
 from phyff.openmm.drude import DRUDE_MASS
 from phyff.openmm.forcefield import ForceField
 from phyff.properties import study
@@ -33,8 +34,7 @@ class OwnMasses(ForceField):
     def create_system(self, topology: Topology, *args: object, **kwargs: object) -> openmm.System:
         """As ForceField.create_system; an atom and its oscillator weigh what the element does."""
         system = super().create_system(topology, *args, **kwargs)  # type: ignore[arg-type]
-        (oscillators,) = (f for f in system.getForces() if isinstance(f, openmm.DrudeForce))
-        carriers = {oscillators.getParticleParameters(k)[1] for k in range(oscillators.getNumParticles())}
+        carriers = set(drude_pairs(system)[:, 1].tolist())
         for atom in topology.atoms():
             if atom.element is not None:
                 moved = DRUDE_MASS if atom.index in carriers else 0.0
