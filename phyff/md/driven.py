@@ -26,6 +26,7 @@ from phyff.md.protocol import TRANSPORT_DRUDE_FRICTION, TRANSPORT_FRICTION
 from phyff.md.reporters import RowLog, StageProgress
 from phyff.md.run import stop_request
 from phyff.md.run_state import RunState, lock
+from phyff.md.temperature import drude_pairs, make_up_for_drained_heat
 from phyff.openmm.native import accelerated
 from phyff.openmm.platforms import open_context, platform_named
 
@@ -117,10 +118,13 @@ def settled(forcefield: ForceFieldLike, run_dir: Path) -> Settled:
     topology = forcefield.topology(counts, edge)
     system = forcefield.create_system(topology, cutoff_nm=settings["cutoff_nm"])
     molecule = np.array([atom.residue.index for atom in topology.atoms()], dtype=int)
+    row = next(row for row in state.stages if row["name"] == START_STAGE)
+    per_atom = len(drude_pairs(system)) / len(forcefield.atom_indices(topology))
 
     def integrator() -> Any:
         made = forcefield.integrator(settings["temperature_K"], friction=TRANSPORT_FRICTION)
         made.setDrudeFriction(TRANSPORT_DRUDE_FRICTION)
+        make_up_for_drained_heat(made, per_atom, row.get("mean_drude_temperature_K"))
         made.setRandomNumberSeed(settings["seed"])
         return made
 

@@ -8,9 +8,11 @@ positions, which flatters by some 1 %, phyff.md.temperature):
     atoms (K)                           299     296     278    300    302       256       238       219
     Drudes (K)                            9      10       6     11     19         5         4         3
 
-DrudeNoseHooverIntegrator (10 and 40/ps, hard wall) turned not-a-number within 2 ps. So transport uses
-Langevin dynamics with 1/ps on the atoms and 5/ps on the Drudes. It slows diffusion by D friction m / (kT),
-1 to 2 % for carbonates and PF6-, and it has no memory, so a restart continues the same dynamics.
+So the thermostat of a stage is warmer than its target, by what the oscillators of the stage before say
+(phyff.md.temperature). DrudeNoseHooverIntegrator (10 and 40/ps, hard wall) turned not-a-number within 2 ps.
+So transport uses Langevin dynamics with 1/ps on the atoms and 5/ps on the Drudes. It slows diffusion by
+D friction m / (kT), 1 to 2 % for carbonates and PF6-, and it has no memory, so a restart continues the same
+dynamics.
 """
 
 from dataclasses import asdict, dataclass, field, replace
@@ -23,7 +25,7 @@ HEAT_K = 75.0
 SQUEEZE_BAR = 1000.0
 """Extra pressure while hot: it cancels most of the thermal expansion of the mixing stage."""
 TRANSPORT_FRICTION = 1.0
-"""1/ps, real atoms, in the stages that transport properties are computed from."""
+"""1/ps, real atoms, in the stages that transport properties are computed from and the ones before them."""
 TRANSPORT_DRUDE_FRICTION = 5.0
 """1/ps, Drude oscillators, in the same stages."""
 SPREAD_THRESHOLD = 60.0
@@ -181,6 +183,7 @@ def _stages(
     """The common recipe; arguments are lengths in ps. Later replicas are shuffled hot first; without any, the
     run ends with the density."""
     hot = {"heat_K": HEAT_K, "squeeze_bar": SQUEEZE_BAR}
+    weak = {"friction": TRANSPORT_FRICTION, "drude_friction": TRANSPORT_DRUDE_FRICTION}
     stages = [
         Stage("warmup", "NVT", warmup, "warmup.csv", timestep_fs=0.5, friction=20.0, fresh_velocities=True),
         Stage("mix", "NPT", mix, "mix.csv", lowered_barriers=True, **hot),  # type: ignore[arg-type]
@@ -190,7 +193,9 @@ def _stages(
     for replica in range(1, replicas + 1):
         tag = "" if replica == 1 else f"-{replica}"
         if replica == 1:
-            stages.append(Stage("settle", "NVT", settle, "settle.csv", at_mean_density=True))
+            stages.append(
+                Stage("settle", "NVT", settle, "settle.csv", at_mean_density=True, **weak)  # type: ignore[arg-type]
+            )
         else:
             stages += [
                 Stage(
@@ -203,7 +208,14 @@ def _stages(
                     fresh_velocities=True,
                     lowered_barriers=True,
                 ),
-                Stage(f"settle{tag}", "NVT", equilibrate, f"settle{tag}.csv", lowered_barriers=True),
+                Stage(
+                    f"settle{tag}",
+                    "NVT",
+                    equilibrate,
+                    f"settle{tag}.csv",
+                    lowered_barriers=True,
+                    **weak,  # type: ignore[arg-type]
+                ),
             ]
         stages.append(
             Stage(
@@ -211,9 +223,8 @@ def _stages(
                 "NVT",
                 transport,
                 f"nvt{tag}.csv",
-                friction=TRANSPORT_FRICTION,
-                drude_friction=TRANSPORT_DRUDE_FRICTION,
                 trajectory=f"nvt{tag}.dcd",
+                **weak,  # type: ignore[arg-type]
             )
         )
     return tuple(stages)

@@ -34,7 +34,14 @@ from phyff.md.packing import PackedSpecies, pack
 from phyff.md.protocol import Settings, Stage, stage_table
 from phyff.md.reporters import RowLog, StageProgress, ThermoLog, Trajectory
 from phyff.md.run_state import About, RunState, inputs_of, lock, reopen, say
-from phyff.md.temperature import atoms_of_particles, drude_pairs, group_temperature, on_step
+from phyff.md.temperature import (
+    atoms_of_particles,
+    drude_pairs,
+    group_temperature,
+    make_up_for_drained_heat,
+    on_step,
+    oscillator_temperature,
+)
 from phyff.openmm.native import accelerated, neural_term, notice, pair_forces
 from phyff.openmm.platforms import open_context, platform_named
 from phyff.species.rotors import rotors
@@ -165,6 +172,7 @@ class _Run:
     atoms: NDArray[np.int_]
     masses: NDArray[np.float64]
     atom_of: NDArray[np.int_]
+    pairs: NDArray[np.int_]
     dipole_weights: NDArray[np.float64]
     guard: Guard
 
@@ -226,6 +234,7 @@ def _prepare(
         atoms=np.asarray(forcefield.atom_indices(topology), dtype=int),
         masses=masses,
         atom_of=atoms_of_particles(system),
+        pairs=drude_pairs(system),
         dipole_weights=dipole_weights(masses, particle_charges(system), guard.molecule),
         guard=guard,
     )
@@ -271,6 +280,7 @@ def _guard(
 
 
 def _context(run: _Run, stage: Stage, start_step: int) -> openmm.Context:
+    """A Context under the stage's thermostat, which run.json notes, and barostat."""
     settings = run.settings
     temperature = settings.temperature_K + stage.heat_K
     system = copy.deepcopy(run.system)
@@ -286,6 +296,12 @@ def _context(run: _Run, stage: Stage, start_step: int) -> openmm.Context:
         temperature, timestep_fs=stage.timestep_fs, friction=stage.friction
     )
     integrator.setDrudeFriction(stage.drude_friction)
+    source = next((row for row in run.state.stages if row["name"] == _source(run, stage)), {})
+    make_up_for_drained_heat(
+        integrator, len(run.pairs) / len(run.atoms), source.get("mean_drude_temperature_K")
+    )
+    row = next(row for row in run.state.stages if row["name"] == stage.name)
+    row["thermostat_K"] = round(integrator.getTemperature()._value, 3)
     integrator.setRandomNumberSeed(seed)
     return open_context(accelerated(system, run.platform), integrator, run.platform)
 
@@ -491,10 +507,7 @@ def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading
 
 
 def _check_temperature(run: _Run, stage: Stage, row: dict[str, Any], progress: StageProgress) -> None:
-    """Record the stage's mean temperatures in its row of run.json, and warn when it is far off.
-
-    Drude oscillators drain heat from flexible molecules; a thermostat too weak for that lets the atoms cool.
-    """
+    """Record the stage's mean temperatures in its row of run.json, and warn when it is far off."""
     logged = np.loadtxt(run.run_dir / stage.log, delimiter=",", skiprows=1, ndmin=2)
     atoms, drudes = logged[len(logged) // 3 :, 4:6].mean(axis=0)
     row["mean_temperature_K"], row["mean_drude_temperature_K"] = (
@@ -510,9 +523,7 @@ def _check_temperature(run: _Run, stage: Stage, row: dict[str, Any], progress: S
 
 def _begin(run: _Run, stage: Stage) -> _Snapshot:
     """The state a stage starts from: the end of an earlier stage, scaled to the mean density if so asked."""
-    names = ["minimise", *(s.name for s in run.settings.stages)]
-    source = stage.begins_from or names[names.index(stage.name) - 1]
-    snapshot = _load_checkpoint(run, source)
+    snapshot = _load_checkpoint(run, _source(run, stage))
     positions, edge = snapshot.positions, snapshot.edge
     if stage.at_mean_density:
         edge = mean_volume(run.run_dir / run.settings.stage("density").log) ** (1.0 / 3.0)
@@ -523,6 +534,12 @@ def _begin(run: _Run, stage: Stage) -> _Snapshot:
             )
         positions = _scale_centres(positions, run.guard.molecule, run.masses, edge / snapshot.edge)
     return _Snapshot(positions, snapshot.velocities, edge, 0)
+
+
+def _source(run: _Run, stage: Stage) -> str:
+    """Name of the stage, or "minimise", whose end a stage starts from."""
+    names = ["minimise", *(s.name for s in run.settings.stages)]
+    return stage.begins_from or names[names.index(stage.name) - 1]
 
 
 def mean_volume(path: Path) -> float:
@@ -544,12 +561,12 @@ def _draw_velocities(run: _Run, stage: Stage, context: openmm.Context) -> None:
     """Maxwell-Boltzmann velocities for atoms; a Drude particle moves with its parent."""
     temperature = run.settings.temperature_K + stage.heat_K
     rng = np.random.default_rng(_seed(run.settings, stage, 0, 0))
-    pairs = drude_pairs(run.system)
+    drude, parent = run.pairs.T
     masses = run.masses.copy()
-    masses[pairs[:, 1]] += masses[pairs[:, 0]]
+    masses[parent] += masses[drude]
     width = np.sqrt(GAS_CONSTANT * temperature / np.where(masses > 0, masses, np.inf))
     velocities = rng.standard_normal((len(masses), 3)) * width[:, None]
-    velocities[pairs[:, 0]] = velocities[pairs[:, 1]]
+    velocities[drude] = velocities[parent]
     context.setVelocities(velocities)
     context.applyVelocityConstraints(1e-6)
 
@@ -611,15 +628,14 @@ def _watch_committee(run: _Run, stage: Stage, step: int) -> CommitteeLog | None:
 def _log_row(run: _Run, stage: Stage, log: ThermoLog, context: openmm.Context, step: int) -> None:
     state = context.getState(energy=True, velocities=True, forces=True)
     volume = _snapshot_edge(state) ** 3
-    integrator = context.getIntegrator()
-    velocities = on_step(state, run.masses, integrator.getStepSize()._value)
+    velocities = on_step(state, run.masses, context.getIntegrator().getStepSize()._value)
     log.write(
         step * stage.timestep_fs / 1000.0,
         run.density(volume),
         volume,
         state.getPotentialEnergy()._value,
         group_temperature(velocities, run.masses, run.atom_of),
-        integrator.computeDrudeTemperature()._value,
+        oscillator_temperature(velocities, run.masses, run.pairs),
     )
 
 

@@ -48,7 +48,8 @@ class RunState:
         resumes: how often the run was taken up again.
         settings: `Settings.physics()`.
         inputs: counts, density_estimate_g_cm3, forcefield_sha256.
-        stages: the stage table, with wall_s, ms_per_step and mean temperatures of the finished ones.
+        stages: the stage table, with thermostat_K of those begun; wall_s, ms_per_step and mean temperatures
+            of the finished ones.
         npt: log and interval_ps of the density stage.
         nvt: of the transport stages: frame_ps, box_nm, density_g_cm3, integrator and replicas
             (trajectory, log, dipoles, frames).

@@ -16,6 +16,7 @@ from phyff.errors import InputError
 from phyff.files import write_atomically
 from phyff.md.driven import Driving, Stretch, run_stretches
 from phyff.md.interfaces import ForceFieldLike
+from phyff.md.temperature import drude_pairs, on_step, oscillator_temperature
 from phyff.properties.vaporisation import ABOUT_FILE, oscillator_energy
 
 SAMPLE_PS = 0.05
@@ -31,29 +32,34 @@ def vapour_of_run(forcefield: ForceFieldLike, run_dir: Path, driving: Driving) -
     missing = [path for path in needed if not path.is_file()]
     if missing:
         raise InputError(f"run: {missing[0]} is missing; let phyff run make one first.")
-    rows = json.loads(needed[1].read_text())
-    if len(rows) != 1 or rows[0]["charge"]:
+    species_rows = json.loads(needed[1].read_text())
+    if len(species_rows) != 1 or species_rows[0]["charge"]:
         raise InputError("run: a heat of vaporisation needs a liquid of one neutral species.")
-    settings = json.loads(needed[0].read_text())["settings"]
+    state = json.loads(needed[0].read_text())
+    settings = state["settings"]
     stage = next(stage for stage in settings["stages"] if stage["name"] == "density")
-    species = next(s for s in forcefield.species if s.name == rows[0]["name"])
+    row = next(row for row in state["stages"] if row["name"] == "density")
+    thermostat = row.get("thermostat_K", settings["temperature_K"])  # runs before 2026-12-01 note none
+    species = next(s for s in forcefield.species if s.name == species_rows[0]["name"])
     topology = forcefield.topology([(species.name, 1)], None)
     system = forcefield.create_system(topology, cutoff_nm=None)
 
     def integrator() -> Any:
-        made = forcefield.integrator(settings["temperature_K"], stage["timestep_fs"], stage["friction"])
+        made = forcefield.integrator(thermostat, stage["timestep_fs"], stage["friction"])
         made.setDrudeFriction(stage["drude_friction"])
         made.setRandomNumberSeed(settings["seed"])
         return made
 
     atoms = np.asarray(species.conformers[0].xyz_nm, dtype=float)
     positions = forcefield.place(topology, atoms)
-    oscillators = sum(f.getNumParticles() for f in system.getForces() if isinstance(f, openmm.DrudeForce))
+    pairs = drude_pairs(system)
+    masses = np.array([system.getParticleMass(k)._value for k in range(system.getNumParticles())])
 
     def energy(context: openmm.Context) -> float:
-        potential = context.getState(energy=True).getPotentialEnergy()._value
-        temperature = context.getIntegrator().computeDrudeTemperature()._value if oscillators else 0.0
-        return float(potential) - oscillator_energy(oscillators, temperature)
+        state = context.getState(energy=True, velocities=True, forces=True)
+        velocities = on_step(state, masses, context.getIntegrator().getStepSize()._value)
+        temperature = oscillator_temperature(velocities, masses, pairs)
+        return float(state.getPotentialEnergy()._value) - oscillator_energy(len(pairs), temperature)
 
     start = _at_rest(system, positions)
     stretch = Stretch(f"vapour-{species.name}", system, None, start, "energy_kJ_mol", energy, SAMPLE_PS)
@@ -61,7 +67,7 @@ def vapour_of_run(forcefield: ForceFieldLike, run_dir: Path, driving: Driving) -
     about = {
         "series": [{"file": stretch.series, "strength": 1.0}],
         "steady_ps": driving.steady_ps,
-        "oscillators": oscillators,
+        "oscillators": len(pairs),
     }
     write_atomically(run_dir / ABOUT_FILE, json.dumps(about, indent=1) + "\n")
     return run_dir / ABOUT_FILE
