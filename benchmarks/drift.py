@@ -4,12 +4,13 @@
     python benchmarks/drift.py RUN_DIR [--ps PS] [--drift-only] [--platform NAME]
 
 From the settled liquid of a finished run, at 0.5 and 1 fs. First the thermostats of its density and transport
-stages (phyff/md/protocol.py): mean temperature of atoms that carry their oscillators (the centre of mass of
-each pair), of oscillators against their atoms, and of molecules as wholes; unequal ones mean that heat flows
-through the liquid. Then no friction and no hard wall: the drift of the total energy, a straight line through
-its course, and how fast oscillators, cold at the start, take heat from the atoms. While they do, the energy
-that leapfrog reports changes with the square of the step. So in the last rows they start as hot as the atoms,
-and what drifts then is the error of integrator and forces, a neural term's included where the run has one.
+stages (phyff/md/protocol.py), set as warm as they were there: mean temperature of atoms that carry their
+oscillators (the centre of mass of each pair), of oscillators against their atoms, and of molecules as wholes;
+unequal ones mean that heat flows through the liquid. Then no friction and no hard wall: the drift of the
+total energy, a straight line through its course, and how fast oscillators, cold at the start, take heat from
+the atoms. While they do, the energy that leapfrog reports changes with the square of the step. So in the last
+rows they start as hot as the atoms, and what drifts then is the error of integrator and forces, a neural
+term's included where the run has one. Temperatures are those on the step (phyff/md/temperature.py).
 """
 
 import argparse
@@ -25,7 +26,13 @@ from scipy.stats import linregress
 
 from phyff.errors import SimulationError
 from phyff.md.driven import Settled, settled
-from phyff.md.temperature import atoms_of_particles, drude_pairs, group_temperature, on_step
+from phyff.md.temperature import (
+    atoms_of_particles,
+    drude_pairs,
+    group_temperature,
+    on_step,
+    oscillator_temperature,
+)
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.native import accelerated
 from phyff.openmm.platforms import platform_named, precision
@@ -82,8 +89,8 @@ def main() -> None:
         parser.error(f"--ps {options.ps:g} is too short for a drift; give {2 * BLOCKS * SAMPLE_PS:g} or more")
     platform = platform_named(options.platform)
     liquid = settled(ForceField.load(options.run_dir / "forcefield.json"), options.run_dir)
-    settings = json.loads((options.run_dir / "run.json").read_text())["settings"]
-    stages = {stage["name"]: stage for stage in settings["stages"]}
+    state = json.loads((options.run_dir / "run.json").read_text())
+    settings, stages = state["settings"], {stage["name"]: stage for stage in state["stages"]}
     atoms = number_of_atoms(liquid.system)
     print(f"{atoms} atoms at {settings['temperature_K']:g} K, {options.ps:g} ps a row, {platform.getName()}")
     if not options.drift_only:
@@ -105,16 +112,23 @@ def main() -> None:
 def thermostats(
     liquid: Settled, stages: dict[str, dict[str, Any]], ps: float, platform: openmm.Platform
 ) -> None:
-    """Prints the temperatures under the thermostats of STAGES."""
-    print(f"\n{'friction (1/ps)':21s} fs{'atoms (K)':>15s}{'molecules (K)':>16s}{'oscillators (K)':>17s}")
+    """Prints the temperatures under the thermostats of STAGES, set as they were in the run."""
+    print(
+        f"\n{'friction (1/ps)':21s} fs{'set (K)':>9s}{'atoms (K)':>15s}{'molecules (K)':>16s}"
+        f"{'oscillators (K)':>17s}"
+    )
     for name in STAGES:
-        frictions = stages[name]["friction"], stages[name]["drude_friction"]
+        frictions = stages[name]["friction_per_ps"], stages[name]["drude_friction_per_ps"]
         for fs in TIME_STEPS_FS:
-            course = run(liquid, thermostat(liquid, fs, *frictions), ps, platform)
+            integrator = thermostat(liquid, fs, *frictions)
+            integrator.setTemperature(stages[name]["thermostat_K"])
+            course = run(liquid, integrator, ps, platform)
             means = [series_mean(x) for x in (course.atoms, course.molecules, course.oscillators)]
             a, m, o = (f"{mean.mean:.1f} ± {mean.error:.1f}" for mean in means)
             label = f"{name}: {frictions[0]:g}, {frictions[1]:g}"
-            print(f"{label:21s}{fs:3.1f}{a:>15s}{m:>16s}{o:>17s}", flush=True)
+            print(
+                f"{label:21s}{fs:3.1f}{stages[name]['thermostat_K']:9.1f}{a:>15s}{m:>16s}{o:>17s}", flush=True
+            )
 
 
 def thermostat(
@@ -161,7 +175,11 @@ def run(
     velocities = liquid.start.getVelocities(asNumpy=True)._value
     velocities[masses > 0] -= masses @ velocities / masses.sum()
     context.setVelocities(velocities)
-    atoms, timestep_ps = atoms_of_particles(system), integrator.getStepSize()._value
+    atoms, pairs, timestep_ps = (
+        atoms_of_particles(system),
+        drude_pairs(system),
+        integrator.getStepSize()._value,
+    )
     rows = []
     for k in range(1, round(ps / SAMPLE_PS) + 1):
         integrator.step(round(SAMPLE_PS / timestep_ps))
@@ -172,7 +190,7 @@ def run(
                 k * SAMPLE_PS,
                 (state.getPotentialEnergy() + state.getKineticEnergy())._value,
                 group_temperature(moving, masses, atoms),
-                integrator.computeDrudeTemperature()._value,
+                oscillator_temperature(moving, masses, pairs),
                 group_temperature(moving, masses, liquid.molecule),
             )
         )

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from phyff import builder
 from phyff.errors import InputError
-from phyff.fit.neural import load_clusters
+from phyff.fit.labels import load_clusters
 from phyff.fit.training import load_dimers
 from phyff.formulation import Formulation
 from phyff.labelling import frames_of_run

@@ -21,7 +21,7 @@ from rich.progress import track
 from torch import Tensor
 
 from phyff.fit.charge_flow import fit_charge_flow
-from phyff.fit.neural import Label, cluster_of, load_clusters, load_library, split_of
+from phyff.fit.labels import Label, cluster_of, load_clusters, load_library, split_of
 from phyff.fit.species import CHARGE_TEMPERATURE, boltzmann_weights
 from phyff.fit.training import load_dimers
 from phyff.model.charge_flow import flow_energy

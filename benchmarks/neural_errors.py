@@ -15,19 +15,9 @@ import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from phyff.fit.neural import (
-    ALL,
-    Data,
-    Label,
-    Sample,
-    Schedule,
-    errors_by_class,
-    load_labels,
-    load_library,
-    split_of,
-    train_with_bar,
-    with_physics,
-)
+from phyff.fit.labels import Label, Sample, load_labels, load_library, split_of, with_physics
+from phyff.fit.neural import ALL, errors_by_class
+from phyff.fit.neural_training import Data, Schedule, train_with_bar
 from phyff.fit.short_range import IN_LIQUIDS, pair_title
 from phyff.model.neural import NeuralTerm
 from phyff.model.parameters import SpeciesTensors, species_tensors

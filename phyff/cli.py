@@ -2,14 +2,12 @@
 
 import functools
 import json
-import shlex
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -451,7 +449,7 @@ def label_dimers(
 
     Records in molecules/records, beside those of phyff label. Stopped or killed, the same command goes on.
     """
-    from phyff.fit.neural import load_library
+    from phyff.fit.labels import load_library
     from phyff.labelling import dimer_force_jobs
     from phyff.qm.executor import run_jobs
     from phyff.qm.level import PHYFF_2026A
@@ -490,7 +488,8 @@ def train_neural(
     Stopped or killed, the same command goes on where it was.
     """
     from phyff.files import write_atomically
-    from phyff.fit.neural import LEAVE_OUT, Schedule, make_neural
+    from phyff.fit.neural import LEAVE_OUT, make_neural
+    from phyff.fit.neural_training import Schedule
     from phyff.model.neural import Architecture
     from phyff.simulation import check_file
     from phyff.species.library import library_directory
@@ -523,12 +522,13 @@ def improve(
     """
     from phyff import improve as learning
     from phyff.qm.level import PHYFF_2026A
+    from phyff.report.info import print_table
     from phyff.species.library import library_directory
 
     use_cluster(parsl)
     folder = library_directory()
     found = learning.improve(run_dir, clusters, PHYFF_2026A, forces, folder, workers, _say)
-    _print_table(
+    print_table(
         "The term of the run → the new one: rms errors and committee spreads, kJ/mol and kJ/mol/nm",
         *learning.table(found),
     )
@@ -747,112 +747,14 @@ def info(
     With two names, show how far the model is from the quantum chemistry of their dimers (kJ/mol, Å). All
     species and pairs, with plots: `python benchmarks/physics.py`.
     """
+    from phyff.report.info import show_library, show_pair, show_species
+
     if name is None:
-        _show_library()
+        show_library()
     elif partner is None:
-        _show_species(name)
+        show_species(name)
     else:
-        _show_pair(name, partner)
-
-
-def _show_library() -> None:
-    from phyff.species import library
-    from phyff.species.parameters import library_species
-
-    fitted = library_species(library.library_directory())
-    table = Table("species", "what it is", "charge", "conformers", "level of theory")
-    table.add_column("SMILES", overflow="fold")
-    for species in fitted.values():
-        table.add_row(
-            species.name,
-            library.title(species.name),
-            f"{species.charge:+d}" if species.charge else "0",
-            str(len(species.conformers)),
-            str(species.provenance.get("level_of_theory", {}).get("name", "")),
-            species.smiles,
-        )
-    console = Console()
-    console.print(table)
-    names = ", ".join(known for known in library.known_names() if known not in fitted)
-    console.print(
-        f"Known by name, built on first use: {names}. Any other species: give its SMILES.",
-        highlight=False,
-    )
-
-
-def _show_species(name: str) -> None:
-    from phyff.report.physics import Library, stored_table
-    from phyff.report.tables import flatten
-    from phyff.species import library
-    from phyff.species.parameters import SpeciesParameters
-
-    file = _library_file(name)
-    species = SpeciesParameters.load(file)
-    console = Console()
-    console.print(f"{species.name}  {library.title(species.name)}  {species.smiles}", highlight=False)
-    for title, content in (("quality", species.quality), ("provenance", species.provenance)):
-        table = Table(title, "", show_lines=False)
-        for row in flatten(content):
-            table.add_row(*row)
-        console.print(table)
-    whole = Library.load(library.library_directory())
-    header, rows = stored_table(whole, species.name)
-    if rows:
-        _print_table(
-            "Dimers of the fit: rms error where they attract, kJ/mol, held-out scans (all scans)",
-            header,
-            rows,
-        )
-    for note in whole.short_range.leans_on(species):
-        console.print(note, highlight=False)
-    console.print(f"File: {file}", highlight=False, soft_wrap=True)
-
-
-def _show_pair(name: str, partner: str) -> None:
-    from phyff.report.physics import Library, correlation_table, error_table, point_table
-    from phyff.species import library
-
-    names = (_library_file(name).stem, _library_file(partner).stem)
-    whole = Library.load(library.library_directory())
-    if whole.trial is None:
-        typer.echo("Fitting the short range without the held-out scans, to judge them: minutes", err=True)
-    pairs = whole.pair_classes(names)
-    _print_turned("Attractive dimers: rms error, held-out scans (all scans)", *error_table(pairs, True))
-    _print_turned("All dimers: rms error, held-out scans (all scans)", *error_table(pairs, False))
-    _print_turned("Correlation of component errors", *correlation_table(pairs))
-    for pair in pairs:
-        _print_table(f"{pair.title}: model / quantum chemistry", *point_table(pair))
-
-
-def _library_file(name: str) -> Path:
-    from phyff.species import library
-
-    found, smiles = library.find(name)
-    file = library.library_file(found)
-    if file is None:
-        raise InputError(
-            f"name: {found} ({smiles}) is not in the library; "
-            f"make it with: phyff build {shlex.quote(smiles)} --out DIR."
-        )
-    return file
-
-
-def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table whose numbers are whole on a terminal of 80 columns too."""
-    from phyff.report.physics import SHORT
-
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in header:
-        table.add_column(SHORT.get(name, name), overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _print_turned(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """As _print_table, a column for each row: few rows with many cells."""
-    first, *others = zip(header, *rows, strict=True)
-    _print_table(title, first, others)
+        show_pair(name, partner)
 
 
 def _write_again(run_dir: Path, names: Sequence[str]) -> None:

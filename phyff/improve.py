@@ -7,16 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from phyff.errors import InputError
-from phyff.fit.neural import (
-    Judgement,
-    Schedule,
-    judged,
-    label_of,
-    load_library,
-    make_neural,
-    split_of,
-    with_physics,
-)
+from phyff.fit.labels import label_of, load_library, split_of, with_physics
+from phyff.fit.neural import Judgement, judged, make_neural
+from phyff.fit.neural_training import Schedule
 from phyff.labelling import uncertain_frames, uncertain_jobs
 from phyff.model.neural import NeuralTerm
 from phyff.model.parameters import species_tensors

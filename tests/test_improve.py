@@ -19,7 +19,8 @@ from phyff import improve as learning
 from phyff import md
 from phyff.cli import app
 from phyff.errors import InputError
-from phyff.fit.neural import Schedule, cluster_of, label_of, split_of, with_physics
+from phyff.fit.labels import cluster_of, label_of, split_of, with_physics
+from phyff.fit.neural_training import Schedule
 from phyff.labelling import uncertain_frames, uncertain_jobs
 from phyff.md import CommitteeCheck
 from phyff.model.neural import NeuralTerm, predict

@@ -6,7 +6,7 @@ import torch
 from library_species import FOLDER, NAMES, RECORDS, at_contact, load, random_pose
 
 from phyff import builder
-from phyff.fit.neural import Sample, load_clusters, load_library, rigid_part, split_of, with_physics
+from phyff.fit.labels import Sample, load_clusters, load_library, rigid_part, split_of, with_physics
 from phyff.model.cluster import Cluster
 from phyff.model.neural import NeuralTerm, neural_energies, predict
 from phyff.model.parameters import SpeciesTensors, species_tensors

@@ -280,7 +280,7 @@ def _guard(
 
 
 def _context(run: _Run, stage: Stage, start_step: int) -> openmm.Context:
-    """A Context under the stage's thermostat, which run.json notes, and barostat."""
+    """A Context under the stage's thermostat and barostat."""
     settings = run.settings
     temperature = settings.temperature_K + stage.heat_K
     system = copy.deepcopy(run.system)
@@ -300,8 +300,6 @@ def _context(run: _Run, stage: Stage, start_step: int) -> openmm.Context:
     make_up_for_drained_heat(
         integrator, len(run.pairs) / len(run.atoms), source.get("mean_drude_temperature_K")
     )
-    row = next(row for row in run.state.stages if row["name"] == stage.name)
-    row["thermostat_K"] = round(integrator.getTemperature()._value, 3)
     integrator.setRandomNumberSeed(seed)
     return open_context(accelerated(system, run.platform), integrator, run.platform)
 
@@ -433,6 +431,7 @@ def _run_stage(run: _Run, stage: Stage, progress: StageProgress, stop: threading
         progress.begin(stage.name, stage.steps, snapshot.step, stage.timestep_fs)
         return
     context = _context(run, stage, snapshot.step)
+    row["thermostat_K"] = round(context.getIntegrator().getTemperature()._value, 3)
     _set(context, snapshot)
     if stage.fresh_velocities and not resumed:
         _draw_velocities(run, stage, context)

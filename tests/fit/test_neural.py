@@ -14,27 +14,19 @@ from standin_species import ALL, SHORT_RANGE
 
 from phyff.errors import FitError, InputError
 from phyff.fit import neural
-from phyff.fit.neural import (
-    FOLDS,
-    Data,
+from phyff.fit.labels import (
     Label,
     Sample,
-    Schedule,
     cluster_of,
-    energy_weight,
-    errors_by_class,
-    folds_of,
-    learning_point,
-    left_out,
     load_clusters,
     load_labels,
-    make_neural,
     rigid_motions,
     rigid_part,
     split_of,
-    train_committee,
     with_physics,
 )
+from phyff.fit.neural import errors_by_class, learning_point, left_out, make_neural
+from phyff.fit.neural_training import FOLDS, Data, Schedule, energy_weight, folds_of, train_committee
 from phyff.fit.short_range import IN_LIQUIDS
 from phyff.labelling import dimer_force_jobs
 from phyff.model.cluster import PARTS

@@ -234,6 +234,16 @@ def test_a_finished_run_goes_on_where_more_of_it_is_asked_for(finished, tmp_path
         simulate(StandIn(), COUNTS, DENSITY, tiny(), run_dir, platform="CPU")
 
 
+def test_thermostats_make_up_for_what_oscillators_drained_in_the_stage_before(finished):
+    waters, neons = (number for _, number in COUNTS)
+    first, *rows = RunState.load(finished).stages
+    assert first["thermostat_K"] == first["temperature_K"]
+    for before, row in zip([first, *rows], rows, strict=False):
+        drained = row["drude_friction_per_ps"] * waters * (before["mean_drude_temperature_K"] - 1.0)
+        per_atom = drained / (row["friction_per_ps"] * (3 * waters + neons))
+        assert row["thermostat_K"] == pytest.approx(row["temperature_K"] + per_atom, abs=1e-3)
+
+
 def test_a_directory_in_use_is_refused(finished):
     with run_state.lock(finished), pytest.raises(SimulationError, match="in use"):
         simulate(StandIn(), COUNTS, DENSITY, tiny(), finished, platform="CPU")
