@@ -1,13 +1,14 @@
 """The model against quantum chemistry for pairs in a liquid: dimers cut from a run and decomposed.
 
     python benchmarks/liquid_dimers.py                   what the records say of the library
-    python benchmarks/liquid_dimers.py RUN_DIR [NUMBER] [--with SPECIES] [--distant]
+    python benchmarks/liquid_dimers.py RUN_DIR [NUMBER] [--with SPECIES] [--distant | --unseen]
                                        first add NUMBER (default 14) dimers of that run, all with SPECIES
 
 Neighbours touch within 0.32 nm. What molecules/records/liquid_dimer holds of them when the library is fitted
 is part of the fit; a trial fit leaves every third out, as of the scans. With --distant the closest atoms are
-0.32 to 0.5 nm apart: molecules/records/distant_dimer, which no fit sees. About half a minute of a core each,
-with a bare cation ten seconds.
+0.32 to 0.5 nm apart: molecules/records/distant_dimer, and with --unseen they touch as any: unseen_dimer. No
+fit sees either. About half a minute of a core each, with a bare cation ten seconds, of molecules with 20
+atoms and more some minutes.
 """
 
 import argparse
@@ -31,10 +32,15 @@ from phyff.report.physics import Library
 LIBRARY = Path(__file__).parents[1] / "molecules"
 DISTANT_DIMER = "distant_dimer"
 """Kind of the records of pairs that do not touch."""
-GAPS_NM = {LIQUID_DIMER: (0.0, 0.32), DISTANT_DIMER: (0.32, 0.5)}
+UNSEEN_DIMER = "unseen_dimer"
+"""Kind of those of neighbours that are kept out of every fit."""
+TOUCH_NM, FAR_NM, FARTHEST_NM = 0.32, 0.4, 0.5
+GAPS_NM = {
+    LIQUID_DIMER: (0.0, TOUCH_NM),
+    UNSEEN_DIMER: (0.0, TOUCH_NM),
+    DISTANT_DIMER: (TOUCH_NM, FARTHEST_NM),
+}
 """Between the closest atoms of the two molecules, by kind of record."""
-FAR_NM = 0.4
-"""Where the table of distant pairs parts them."""
 SEED = 1
 
 
@@ -43,17 +49,18 @@ def main() -> None:
     parser.add_argument("run_dir", type=Path, nargs="?")
     parser.add_argument("number", type=int, nargs="?", default=14)
     parser.add_argument("--with", dest="species")
-    parser.add_argument("--distant", action="store_true")
+    kinds = parser.add_mutually_exclusive_group()
+    for option, kind in (("--distant", DISTANT_DIMER), ("--unseen", UNSEEN_DIMER)):
+        kinds.add_argument(option, dest="kind", action="store_const", const=kind, default=LIQUID_DIMER)
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     store = RecordStore(LIBRARY / "records")
     if given.run_dir:
-        kind = DISTANT_DIMER if given.distant else LIQUID_DIMER
-        jobs = _jobs(given.run_dir, given.number, given.species, kind)
+        jobs = _jobs(given.run_dir, given.number, given.species, given.kind)
         run_jobs(jobs, store, given.workers, label="dimers of a liquid")
     library = Library.load(LIBRARY)
     _report(library)
-    _report_distant(library)
+    _report_unseen(library)
 
 
 def _jobs(run_dir: Path, number: int, one: str | None, kind: str) -> list[Job]:
@@ -91,15 +98,17 @@ def _report(library: Library) -> None:
                 _print_row(pair, "a trial fit that has not seen them", pair.trial, unseen)
 
 
-def _report_distant(library: Library) -> None:
-    """Pairs that do not touch, by species and distance; none is part of a fit."""
+def _report_unseen(library: Library) -> None:
+    """Pairs that no fit sees, by species and distance."""
     groups: dict[str, list[DimerPoint]] = defaultdict(list)
-    for point in load_points(LIBRARY / "records" / DISTANT_DIMER, library.species):
-        far = shortest(point) >= FAR_NM
-        where = f"{FAR_NM:g} nm and more" if far else f"up to {FAR_NM:g} nm"
-        groups[f"{' + '.join(sorted(point.names))} | {where}"].append(point)
+    for kind in (UNSEEN_DIMER, DISTANT_DIMER):
+        for point in load_points(LIBRARY / "records" / kind, library.species):
+            gap = shortest(point)
+            edge = next((edge for edge in (TOUCH_NM, FAR_NM) if gap < edge), None)
+            where = f"{FAR_NM:g} nm and more" if edge is None else f"up to {edge:g} nm"
+            groups[f"{' + '.join(sorted(point.names))} | {where}"].append(point)
     tensors = {name: species_tensors(s, library.short_range) for name, s in library.species.items()}
-    header = ["distant pair", "closest atoms", "dimers", "mean total", *COLUMNS]
+    header = ["pair, seen by no fit", "closest atoms", "dimers", "mean total", *COLUMNS]
     print("\n| " + " | ".join(header) + " |\n" + "|---" * len(header) + "|")
     for title, points in sorted(groups.items()):
         quantum = np.array([[point.components[name] for name in COLUMNS] for point in points])

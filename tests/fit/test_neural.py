@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from library_species import RECORDS, at_contact, random_pose
-from library_species import load as load_species
+from library_species import at_contact, random_pose
 from neural_terms import untrained
 from standin_species import ALL, SHORT_RANGE
 
@@ -18,22 +17,14 @@ from phyff.fit.labels import (
     Label,
     Sample,
     cluster_of,
-    load_clusters,
-    load_labels,
-    rigid_motions,
     rigid_part,
     split_of,
     with_physics,
 )
 from phyff.fit.neural import errors_by_class, learning_point, left_out, make_neural
 from phyff.fit.neural_training import FOLDS, Data, Schedule, energy_weight, folds_of, train_committee
-from phyff.fit.short_range import IN_LIQUIDS
-from phyff.labelling import dimer_force_jobs
-from phyff.model.cluster import PARTS
 from phyff.model.neural import VARIANTS, Architecture, NeuralTerm, predict
 from phyff.model.parameters import species_tensors
-from phyff.qm.clusters import placed
-from phyff.qm.level import PHYFF_2026A
 from phyff.qm.store import RecordStore
 
 TENSORS = {name: species_tensors(s, SHORT_RANGE) for name, s in ALL.items()}
@@ -220,14 +211,6 @@ def test_net_forces_and_torques_are_all_that_a_training_sees_of_forces(samples, 
     )
 
 
-def test_rigid_motions_of_an_atom_and_of_a_rod_are_only_those_they_have() -> None:
-    counts = [
-        np.linalg.matrix_rank(rigid_motions(np.array(xyz)).reshape(-1, 6), tol=1e-6)
-        for xyz in ([[0.1, 0.0, 0.0]], [[0.0, 0.0, 0.0], [0.0, 0.0, 0.1]], ALL["water"].xyz)
-    ]
-    assert counts == [3, 5, 6]
-
-
 def test_high_contacts_count_less_and_bare_cations_are_given_more_room(samples) -> None:
     water = next(s for s in samples if s.label.names == ("water", "water"))
     ion = replace(water, label=replace(water.label, names=("Li+", "water")))
@@ -305,43 +288,6 @@ def test_studies_that_were_stopped_repeat_no_training(library: Path, monkeypatch
     studied()
     assert trained == [0, 1, 2], "only the training without Li+ was still to be done"
     assert not list(library.glob("*.part"))
-
-
-def test_committed_dimers_and_clusters_are_labels(tmp_path: Path) -> None:
-    species = {name: load_species(name) for name in ("EC", "DMC", "Li+", "PF6-")}
-    labels = load_labels(RECORDS, species)
-    assert len(labels) >= 453
-    assert len([label for label in labels if IN_LIQUIDS in label.source]) >= 48
-    store, lithium = RecordStore(tmp_path), species["Li+"]
-    monomers = [
-        {"smiles": lithium.mapped_smiles, "elements": ["Li"], "charge": 1, "xyz_angstrom": [[0.0, 0.0, z]]}
-        for z in (0.0, 3.0)
-    ]
-    store.put(
-        "cluster", {"monomers": monomers, "source": "box#5"}, {"total": 1.0, "forces": [[0.0, 0.0, 2.0]] * 2}
-    )
-    (label,) = load_clusters(tmp_path / "cluster", species)
-    assert (label.names, label.source, label.total) == (("Li+", "Li+"), "box#5", 1.0)
-    np.testing.assert_allclose(label.xyz[1], [[0.0, 0.0, 0.3]])
-
-
-def test_a_dimer_labelled_again_with_forces_counts_once(tmp_path: Path) -> None:
-    species = {name: load_species(name) for name in ("Li+", "PF6-")}
-    store, energies = RecordStore(tmp_path), dict.fromkeys(PARTS, 0.0) | {"total": -1.0}
-    for step in (0, 1):
-        sides = [
-            placed(species["Li+"], np.zeros((1, 3))),
-            placed(species["PF6-"], species["PF6-"].xyz + 0.3 + 0.05 * step),
-        ]
-        store.put("dimer", {"first": sides[0], "second": sides[1], "scan": 7, "step": step}, energies)
-    assert [label.forces for label in load_labels(tmp_path, species)] == [None, None]
-    (job, _) = dimer_force_jobs(tmp_path, species, 5, PHYFF_2026A, around=["Li+"], most_atoms=8)
-    assert dimer_force_jobs(tmp_path, species, 5, PHYFF_2026A, most_atoms=7) == []
-    store.put(job.kind, job.spec, {"total": -1.0, "forces": [[0.0, 0.0, 1.0]] * 8})
-    first, second = load_labels(tmp_path, species)
-    assert first.forces is None and second.forces is not None
-    assert first.source == second.source == "Li++PF6-#7"
-    assert not np.allclose(first.xyz[1], second.xyz[1])
 
 
 def test_a_training_with_too_little_data_is_an_error(samples) -> None:

@@ -94,7 +94,7 @@ def test_the_committed_dimers_are_those_of_the_committed_approaches() -> None:
     assert known.count(False) <= 6
 
 
-@pytest.mark.parametrize("kind", ["dimer", "liquid_dimer", "distant_dimer"])
+@pytest.mark.parametrize("kind", ["dimer", "liquid_dimer", "unseen_dimer", "distant_dimer"])
 def test_every_committed_decomposition_is_found_under_the_key_of_the_level(kind: str) -> None:
     paths = sorted((RECORDS / kind).glob("*.json"))
     assert paths
