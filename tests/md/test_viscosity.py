@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from phyff.cli import app
 from phyff.errors import InputError
-from phyff.md.driven import Driving
+from phyff.md.driven import Driving, settled
 from phyff.md.run_state import RunState
 from phyff.md.viscosity import cosine_acceleration, profile_velocity, shear_flow, shear_flow_of_run
 from phyff.properties.trajectory import Run
@@ -99,7 +99,8 @@ def test_a_run_directory_of_drude_water_is_driven_from_its_settled_state(tmp_pat
     (tmp_path / "state-settle.xml").write_text(openmm.XmlSerializer.serialize(state))
     (tmp_path / "composition.json").write_text(json.dumps([{"name": "WATER", "count": 27}]))
     settings = {"temperature_K": 298.15, "cutoff_nm": 0.7, "seed": 1}
-    stages = [{"name": "density"}, {"name": "settle"}, {"name": "transport"}]
+    settle = {"name": "settle", "mean_drude_temperature_K": 4.0}
+    stages = [{"name": "density"}, settle, {"name": "transport"}]
     RunState(settings, {}, stages[:1], stage="finished", preset="density").save(tmp_path)
     with pytest.raises(InputError, match="preset 'density' ends with the density"):
         shear_flow_of_run(forcefield, tmp_path, Driving(50.0, (0.5,)))
@@ -107,6 +108,10 @@ def test_a_run_directory_of_drude_water_is_driven_from_its_settled_state(tmp_pat
     with pytest.raises(InputError, match="has not settled yet"):
         shear_flow_of_run(forcefield, tmp_path, Driving(50.0, (0.5,)))
     RunState(settings, {}, stages, stage="transport").save(tmp_path)
+    warmer = 5.0 / 1.0 * (1 / 3) * (4.0 - 1.0)  # one oscillator for three atoms (phyff.md.temperature)
+    assert settled(forcefield, tmp_path).integrator().getTemperature()._value == pytest.approx(
+        298.15 + warmer
+    )
     shear_flow_of_run(forcefield, tmp_path, Driving(0.2, (0.5,), 0.05, "Reference"))
     rows = (tmp_path / "viscosity-0.5.csv").read_text().splitlines()
     assert rows[0] == "time_ps,velocity_nm_ps"
