@@ -25,8 +25,8 @@ from rich.console import Console
 
 from phyff.files import write_atomically
 from phyff.md.reporters import StageProgress
-from phyff.md.run import stop_request
 from phyff.md.run_state import lock
+from phyff.md.stopping import stop_request
 from phyff.openmm.platforms import platform_named, precision
 from phyff.properties.density import series_mean
 from phyff.properties.trajectory import Production, Run, SpeciesInBox, barycentric

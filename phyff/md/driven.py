@@ -24,8 +24,8 @@ from phyff.files import write_atomically
 from phyff.md.interfaces import ForceFieldLike
 from phyff.md.protocol import TRANSPORT_DRUDE_FRICTION, TRANSPORT_FRICTION
 from phyff.md.reporters import RowLog, StageProgress
-from phyff.md.run import stop_request
 from phyff.md.run_state import RunState, lock
+from phyff.md.stopping import stop_request
 from phyff.md.temperature import drude_pairs, make_up_for_drained_heat
 from phyff.openmm.native import accelerated
 from phyff.openmm.platforms import open_context, platform_named

@@ -8,8 +8,8 @@ from scipy.interpolate import CubicSpline
 
 import phyff
 from phyff.md import preset
-from phyff.md import run as run_module
 from phyff.md.barriers import LEFT, POINTS, barrier_forces, bias_of, lowered_barriers
+from phyff.md.run_system import prepared, stage_context
 
 ANGLES = 2.0 * np.pi * np.arange(POINTS) / POINTS - np.pi
 
@@ -74,11 +74,11 @@ def test_the_force_is_the_bias_of_every_such_bond(dmc: phyff.ForceField, lowered
 
 def test_stages_that_count_have_no_bias(dmc: phyff.ForceField, lowered: dict, tmp_path) -> None:  # type: ignore[no-untyped-def]
     settings = preset("quick", cutoff_nm=0.65)
-    run = run_module._prepare(dmc, [("DMC", 18)], 1.0, settings, tmp_path, "Reference")
+    run = prepared(dmc, [("DMC", 18)], 1.0, settings, tmp_path, "Reference")
     run.state.lowered_barriers = lowered
     biased = []
     for stage in settings.stages:
-        context = run_module._context(run, stage, 0)
+        context = stage_context(run, stage, 0)
         if "LoweredBarrier" in [force.getName() for force in context.getSystem().getForces()]:
             biased.append(stage.name)
     assert biased == ["mix", "equilibrate"]

@@ -19,7 +19,8 @@ from standin import COUNTS, DENSITY, StandIn, tiny
 import phyff
 from phyff.errors import SimulationError
 from phyff.md import RunState, run_state, simulate
-from phyff.md import run as run_module
+from phyff.md.run_system import set_state, snapshot_of
+from phyff.md.stages import mean_volume
 from phyff.side_by_side import position
 
 SCRIPT = Path(__file__).with_name("standin.py")
@@ -103,7 +104,7 @@ def test_a_run_goes_from_an_empty_directory_to_a_whole_trajectory(finished):
     state = RunState.load(finished)
     assert state.software["atoms"] == 110
     assert state.nvt["frame_ps"] == pytest.approx(0.01)
-    volume = run_module.mean_volume(finished / "npt.csv")
+    volume = mean_volume(finished / "npt.csv")
     assert state.nvt["box_nm"] ** 3 == pytest.approx(volume, rel=1e-6)
     universe = MDAnalysis.Universe(str(finished / "topology.pdb"), str(finished / "nvt.dcd"))
     assert universe.dimensions[0] == pytest.approx(10 * state.nvt["box_nm"], rel=1e-5)
@@ -141,7 +142,7 @@ def test_three_kills_at_random_moments_leave_no_gap_and_no_repeat(tmp_path):
     [
         # dies inside a checkpoint, half of the temporary file written
         """
-import os, signal, phyff.md.run as r
+import os, signal, phyff.md.run_system as r
 whole = r.write_atomically
 def torn(path, text, count=[0]):
     count[0] += path.name == "state-transport.xml"
@@ -169,7 +170,7 @@ def init(self, *a, **k):
 r.Trajectory.__init__ = init""",
         # dies between the checkpoint of a finished stage and run.json
         """
-import os, signal, phyff.md.run as r
+import os, signal, phyff.md.run_system as r
 whole = r.write_atomically
 def last(path, text):
     whole(path, text)
@@ -289,12 +290,12 @@ def test_a_checkpoint_continues_atoms_and_drude_particles_exactly(finished, tmp_
 
     whole, first, second = context(), context(), context()
     for start_context in (whole, first):
-        run_module._set(start_context, run_module._snapshot(snapshot))
+        set_state(start_context, snapshot_of(snapshot))
         assert start_context.getState().getStepCount() == 400
     whole.getIntegrator().step(40)
     first.getIntegrator().step(20)
     text = openmm.XmlSerializer.serialize(first.getState(positions=True, velocities=True))
-    run_module._set(second, run_module._snapshot(openmm.XmlSerializer.deserialize(text)))
+    set_state(second, snapshot_of(openmm.XmlSerializer.deserialize(text)))
     second.getIntegrator().step(20)
     for kind in ("positions", "velocities"):
         get = f"get{kind.capitalize()}"
