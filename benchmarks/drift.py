@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from scipy.stats import linregress
 
 from phyff.errors import SimulationError
+from phyff.md.charges import particle_masses
 from phyff.md.driven import Settled, settled
 from phyff.md.temperature import (
     atoms_of_particles,
@@ -170,7 +171,7 @@ def run(
         SimulationError: the liquid blew up.
     """
     system = liquid.system
-    masses = np.array([system.getParticleMass(k)._value for k in range(system.getNumParticles())])
+    masses = particle_masses(system)
     context = _context(liquid, integrator, platform)
     velocities = liquid.start.getVelocities(asNumpy=True)._value
     velocities[masses > 0] -= masses @ velocities / masses.sum()

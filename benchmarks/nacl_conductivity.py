@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from phyff.files import write_atomically
+from phyff.md.charges import particle_masses
 from phyff.md.reporters import StageProgress
 from phyff.md.run_state import lock
 from phyff.md.stopping import stop_request
@@ -203,7 +204,7 @@ def _advance(
     melt: Melt, context: openmm.Context, path: Path, progress: StageProgress, stopping: Callable[[], bool]
 ) -> bool:
     """One chunk, written whole; False when it was to stop."""
-    masses = np.array([melt.system.getParticleMass(i)._value for i in range(melt.system.getNumParticles())])
+    masses = particle_masses(melt.system)
     frames, temperatures = [], []
     for _ in range(round(CHUNK_PS / FRAME_PS)):
         context.getIntegrator().step(round(FRAME_PS / STEP_PS))

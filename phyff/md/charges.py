@@ -1,10 +1,15 @@
-"""Which weights turn particle positions into dipoles and currents of whole molecules."""
+"""Masses and charges of particles, and weights that make dipoles and currents of molecules of positions."""
 
 import numpy as np
 import openmm
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+
+def particle_masses(system: openmm.System) -> Floats:
+    """(n_particles,) amu; 0 of sites."""
+    return np.array([system.getParticleMass(k)._value for k in range(system.getNumParticles())])
 
 
 def particle_charges(system: openmm.System) -> Floats:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from phyff.errors import InputError
 from phyff.files import write_atomically
-from phyff.md.charges import charge_weights, particle_charges
+from phyff.md.charges import charge_weights, particle_charges, particle_masses
 from phyff.md.driven import Driving, Stretch, run_stretches, settled
 from phyff.md.interfaces import ForceFieldLike
 from phyff.properties.drift import ABOUT_FILE
@@ -69,7 +69,7 @@ def drift(
     charges (e) and molecule (whose it is, from 0), each (n_particles,). start: with positions, velocities and
     a rectangular box. Stopped or killed, the same call goes on.
     """
-    masses = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
+    masses = particle_masses(system)
     weights = charge_weights(masses, charges, molecule)
     if not weights.any():
         raise InputError("field: there are no ions in this liquid, so no current either.")

@@ -8,16 +8,8 @@ import openmm
 from phyff.md.committee import CommitteeLog, committee_files
 from phyff.md.protocol import Stage
 from phyff.md.reporters import RowLog, ThermoLog, Trajectory
-from phyff.md.run_system import (
-    RunSystem,
-    Snapshot,
-    edge_of,
-)
-from phyff.md.temperature import (
-    group_temperature,
-    on_step,
-    oscillator_temperature,
-)
+from phyff.md.run_system import RunSystem, Snapshot, edge_of
+from phyff.md.temperature import group_temperature, on_step, oscillator_temperature
 
 DIPOLE_COLUMNS = "time_ps,dipole_x_e_nm,dipole_y_e_nm,dipole_z_e_nm"
 """Sum of molecular dipoles about centres of mass, oscillators and off-atom sites included."""

@@ -14,16 +14,12 @@ from openmm import app
 from phyff.errors import SimulationError
 from phyff.files import write_atomically
 from phyff.md.barriers import barrier_forces
-from phyff.md.charges import dipole_weights, particle_charges
+from phyff.md.charges import dipole_weights, particle_charges, particle_masses
 from phyff.md.guard import Guard
 from phyff.md.interfaces import ForceFieldLike, SpeciesLike
 from phyff.md.protocol import Settings, Stage
 from phyff.md.run_state import RunState
-from phyff.md.temperature import (
-    atoms_of_particles,
-    drude_pairs,
-    make_up_for_drained_heat,
-)
+from phyff.md.temperature import atoms_of_particles, drude_pairs, make_up_for_drained_heat
 from phyff.openmm.native import accelerated
 from phyff.openmm.platforms import open_context, platform_named
 from phyff.units import AMU_NM3_TO_G_CM3
@@ -98,7 +94,7 @@ def prepared(
     if not counts:
         raise SimulationError("counts: there are no molecules to simulate; give a positive amount.")
     bare = forcefield.create_system(forcefield.topology(counts, None), cutoff_nm=None)
-    mass = sum(_masses(bare))
+    mass = float(particle_masses(bare).sum())
     volume = mass * AMU_NM3_TO_G_CM3 / density
     smallest = (2.0 * settings.cutoff_nm) ** 3
     if volume < 1.03 * smallest:
@@ -110,7 +106,7 @@ def prepared(
     topology = forcefield.topology(counts, edge)
     system = forcefield.create_system(topology, cutoff_nm=settings.cutoff_nm)
     species = [(known[name], number) for name, number in counts]
-    masses = np.array(_masses(system))
+    masses = particle_masses(system)
     guard = _guard(forcefield, settings, topology, system, species, density)
     return RunSystem(
         forcefield=forcefield,
@@ -129,10 +125,6 @@ def prepared(
         dipole_weights=dipole_weights(masses, particle_charges(system), guard.molecule),
         guard=guard,
     )
-
-
-def _masses(system: openmm.System) -> list[float]:
-    return [system.getParticleMass(i)._value for i in range(system.getNumParticles())]
 
 
 def _guard(

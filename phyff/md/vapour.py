@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from phyff.errors import InputError
 from phyff.files import write_atomically
+from phyff.md.charges import particle_masses
 from phyff.md.driven import Driving, Stretch, run_stretches
 from phyff.md.interfaces import ForceFieldLike
 from phyff.md.temperature import drude_pairs, on_step, oscillator_temperature
@@ -53,7 +54,7 @@ def vapour_of_run(forcefield: ForceFieldLike, run_dir: Path, driving: Driving) -
     atoms = np.asarray(species.conformers[0].xyz_nm, dtype=float)
     positions = forcefield.place(topology, atoms)
     pairs = drude_pairs(system)
-    masses = np.array([system.getParticleMass(k)._value for k in range(system.getNumParticles())])
+    masses = particle_masses(system)
 
     def energy(context: openmm.Context) -> float:
         state = context.getState(energy=True, velocities=True, forces=True)

@@ -19,6 +19,7 @@ import openmm
 from numpy.typing import NDArray
 
 from phyff.files import write_atomically
+from phyff.md.charges import particle_masses
 from phyff.md.driven import Driving, Stretch, run_stretches, settled
 from phyff.md.interfaces import ForceFieldLike
 from phyff.properties.viscosity import ABOUT_FILE
@@ -82,7 +83,7 @@ def shear_flow(
     make_integrator: a fresh Langevin integrator, its getFriction() being that of centres of mass. start: with
     positions, velocities and a rectangular box. Stopped or killed, the same call goes on.
     """
-    masses = np.array([system.getParticleMass(i)._value for i in range(system.getNumParticles())])
+    masses = particle_masses(system)
     box = start.getPeriodicBoxVectors(asNumpy=True)._value
 
     def observe(context: openmm.Context) -> float:

@@ -7,11 +7,7 @@ from library_species import RECORDS
 from library_species import load as load_species
 from standin_species import ALL
 
-from phyff.fit.labels import (
-    load_clusters,
-    load_labels,
-    rigid_motions,
-)
+from phyff.fit.labels import load_clusters, load_labels, rigid_motions
 from phyff.fit.short_range import IN_LIQUIDS
 from phyff.labelling import dimer_force_jobs
 from phyff.model.cluster import PARTS

@@ -13,14 +13,7 @@ from standin_species import ALL, SHORT_RANGE
 
 from phyff.errors import FitError, InputError
 from phyff.fit import neural
-from phyff.fit.labels import (
-    Label,
-    Sample,
-    cluster_of,
-    rigid_part,
-    split_of,
-    with_physics,
-)
+from phyff.fit.labels import Label, Sample, cluster_of, rigid_part, split_of, with_physics
 from phyff.fit.neural import errors_by_class, learning_point, left_out, make_neural
 from phyff.fit.neural_training import FOLDS, Data, Schedule, energy_weight, folds_of, train_committee
 from phyff.model.neural import VARIANTS, Architecture, NeuralTerm, predict

@@ -19,8 +19,8 @@ from phyff.units import GAS_CONSTANT
 
 def run_dir(folder: Path, name: str = "WATER", charge: int = 0) -> Path:
     density = {"name": "density", "timestep_fs": 1.0, "friction": 5.0, "drude_friction": 20.0}
-    settings = {"temperature_K": 300.0, "seed": 1, "stages": [density]}
-    stages = [{"name": "density", "thermostat_K": 300.0}]
+    settings = {"temperature_K": 150.0, "seed": 1, "stages": [density]}
+    stages = [{"name": "density", "thermostat_K": 300.0}]  # far from the target, to tell which one holds
     (folder / "run.json").write_text(json.dumps({"settings": settings, "stages": stages}))
     rows = [{"name": name, "count": 36, "charge": charge}]
     (folder / "composition.json").write_text(json.dumps(rows))
