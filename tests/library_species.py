@@ -27,7 +27,7 @@ SHORT_RANGE = ShortRange(
         "C3": ShortRangeClass(exchange=0.45, penetration=0.2, charge_transfer=0.12, width=0.95, points=1),
         "H": ShortRangeClass(exchange=0.5, penetration=0.25, charge_transfer=0.1, points=1),
         "Li+": ShortRangeClass(
-            exchange=0.4, penetration=-0.1, charge_transfer=-0.05, transfer_width=0.7, points=1
+            exchange=0.8, penetration=0.05, charge_transfer=-0.02, width=0.9, transfer_width=0.4, points=1
         ),
     },
     cation_contacts={

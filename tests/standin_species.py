@@ -15,6 +15,7 @@ from phyff.species.parameters import (
     Dispersion,
     DrudeCharges,
     Multipoles,
+    NearField,
     Polarizability,
     Slater,
     SpeciesParameters,
@@ -44,6 +45,14 @@ def species(
     """A species file's content with point charges, and Slater widths equal for all atoms."""
     molecule = Molecule.from_smiles(smiles)
     n = molecule.n_atoms
+    directed = 1.0 if n > 1 else 0.0
+    near_field = NearField(
+        density=300.0,
+        density_exponent=42.0,
+        shape=tuple(directed * k for k in (0.1, 0.1, -0.1, 0.05, -0.1)),
+        potential=tuple(directed * k for k in (200.0, 50.0, 50.0, 30.0, -20.0, 30.0)),
+        exponent=40.0 * directed,
+    )
     return SpeciesParameters(
         name=name,
         smiles=molecule.smiles,
@@ -61,6 +70,7 @@ def species(
         multipole_polarizability=Polarizability(alpha=tuple(alpha), thole=0.45),
         dispersion=Dispersion(c6=tuple(c6), c8=tuple(0.05 * c for c in c6), c10=tuple(0.003 * c for c in c6)),
         slater=Slater(populations=(1.0,) * n, exponents=(38.0,) * n),
+        near_field=(near_field,) * (n if n > 1 or molecule.charge <= 0 else 0),
         valence=valence or ValenceTerms(n_atoms=n),
         quality={"electrostatics": {"esp_relative_rms": 0.05}},
         provenance={"level_of_theory": {"name": "by hand"}},

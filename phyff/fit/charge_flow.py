@@ -201,7 +201,7 @@ class _Equations:
 
     @classmethod
     def of_density(cls, unknowns: _Unknowns, density: MonomerDensity, charges: DrudeCharges) -> _Equations:
-        left = _left(density.xyz, density.esp_points, density.esp_values, charges)
+        left = left_by_charges(density.xyz, density.esp_points, density.esp_values, charges)
         weights = cation_weights(HARTREE_KJ * density.esp_values)
         return cls.of(unknowns.design(density.xyz, density.esp_points), left, weights)
 
@@ -216,7 +216,7 @@ class _Equations:
         shells = [cation_weights(HARTREE_KJ * own) / len(contact.values) for own in contact.values]
         at_cations = np.full(len(contact.cations), AT_CATIONS / len(contact.cations))
         weights = np.concatenate([at_cations, *((1 - AT_CATIONS) * own for own in shells)])
-        left = _left(contact.xyz, points, values, charges)
+        left = left_by_charges(contact.xyz, points, values, charges)
         return cls.of(unknowns.design(contact.xyz, points), left, weights)
 
     def error(self, values: np.ndarray | None = None) -> float:
@@ -237,7 +237,9 @@ def penetration_potential(density: MonomerDensity, xyz: np.ndarray, points: np.n
     return lacking
 
 
-def _left(xyz: np.ndarray, points: np.ndarray, potential: np.ndarray, charges: DrudeCharges) -> np.ndarray:
+def left_by_charges(
+    xyz: np.ndarray, points: np.ndarray, potential: np.ndarray, charges: DrudeCharges
+) -> np.ndarray:
     """(G,) kJ/mol/e, what the charges leave of a potential, hartree/e, at points (G, 3), bohr."""
     sites = site_positions(charges.sites, torch.tensor(xyz * BOHR_NM)).numpy() / BOHR_NM
     away = np.linalg.norm(points[:, None] - np.vstack([xyz, sites])[None], axis=2)

@@ -196,9 +196,9 @@ def _overlaps(cluster: Cluster) -> tuple[np.ndarray, np.ndarray]:
     cation, other = cluster.species
     r = torch.linalg.vector_norm(cluster.atoms[1:] - cluster.atoms[0], dim=1)
     exchange = COMPONENTS.index("exchange")
-    amplitudes = cation.amplitudes[exchange] * other.contact_amplitudes[exchange]
+    amplitudes = cation.contact_amplitudes[exchange] * other.contact_amplitudes[exchange]
     return (
-        (amplitudes * slater_overlap(r, cation.exponents * other.contact_exponents)).numpy(),
+        (amplitudes * slater_overlap(r, cation.contact_exponents * other.contact_exponents)).numpy(),
         (
             amplitudes
             * slater_overlap(r, cation.contact_transfer_exponents * other.contact_transfer_exponents)

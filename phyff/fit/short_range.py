@@ -5,7 +5,8 @@ dispersion) are fitted by sums of products of class amplitudes (Van Vleet et al.
 10.1021/acs.jctc.6b00209): penetration against electrostatics, exchange, charge transfer against induction;
 one width per class is shared by all three. Penetration and charge transfer reach farther than exchange: one
 factor on the exponents of all molecules says by how much, and one for each of the two and each bare cation.
-Towards a bare cation a class has factors and a width of its own, a contact class. No experimental number
+Towards a bare cation an atom starts from its part of the molecule's density, which factors and a width of its
+class, the contact class, multiply; the cation's own say what such a density costs. No experimental number
 enters. kJ/mol and nm.
 """
 
@@ -30,6 +31,7 @@ from phyff.model.cluster import (
     permanent_energy,
     relaxed_displacements,
 )
+from phyff.model.near_field import near_field_energies
 from phyff.model.pairs import COMPONENTS, MAX_ARGUMENT, TAIL_EXPONENT, TAIL_SHARE
 from phyff.model.parameters import (
     FALLBACK,
@@ -57,10 +59,12 @@ RIDGE = 0.15
 KIN_RIDGE = 50.0
 """Pull of a class's log factors and log width to the means of the coarser classes it belongs to, which are
 weighted by their dimers: a class that few dimers hold stays near its kin. Chosen by the scans left out."""
-CONTACT_KIN_RIDGE = 10.0
-"""The same for what sets a contact class apart from its own class, elements as kin included."""
-CONTACT_RIDGE = 1.0
-"""Pull of contact classes to their own classes."""
+CONTACT_KIN_RIDGE = 3.0
+"""The same for contact classes, elements as kin included."""
+CONTACT_RIDGES = (5.0, 5.0, 0.5, 5.0)
+"""Pulls of contact classes to the density itself, times CONTACT_SHARES: of factors, and of the width."""
+CONTACT_SHARES = (1.0, 0.5, 0.3)
+"""By component, where that is: below the walls. What a cation makes of it, its own factors say."""
 FINE, COARSE = 1e-8, 1e-5
 """Relative changes of the sum of squares that end a fit, and a trial fit: what few dimers hold drifts on for
 minutes below the second."""
@@ -74,6 +78,8 @@ WALL_SHARES = {1: 0.75, 2: 0.5}
 """Penetration and charge-transfer factors stay below these shares of their class's exchange factor. The
 squares sum to less than one, so any pair of classes, seen together or not, repels once close enough, however
 flat the attraction is."""
+START_SHARE = 0.1
+"""Of a cation's penetration and charge transfer over its exchange, where a fit begins."""
 LEAST_SHARE = -20.0
 """Logarithm of the least such factor, over the greatest; nothing, in effect."""
 SIGNED = (1, 2)
@@ -128,7 +134,7 @@ class _Row:
     exponents: np.ndarray
     overlaps: np.ndarray
     signs: np.ndarray
-    """(3, pairs), by component."""
+    """(3, pairs), by component: signs, times what the direction of a bare cation makes of a sphere."""
     targets: np.ndarray
     weights: np.ndarray
     total_target: float
@@ -183,12 +189,11 @@ def fit_short_range(
         int(sum(np.any((row.first == k) | (row.second == k)) for row in rows)) for k in range(shape.n_classes)
     ]
     own_counts, contact_counts = counts[: len(labels)], counts[len(labels) :]
-    apart = shape.contacts_apart()
+    only_contacts = np.eye(shape.n_classes)[len(labels) :]
     pulls = np.vstack(
         [
             KIN_RIDGE * _kinship(labels, species, own_counts) @ np.eye(len(labels), shape.n_classes),
-            CONTACT_KIN_RIDGE * _kinship(contacts, species, contact_counts, elements=True) @ apart,
-            CONTACT_RIDGE * apart,
+            CONTACT_KIN_RIDGE * _kinship(contacts, species, contact_counts, elements=True) @ only_contacts,
         ]
     )
     solution = _solve(rows, shape, pulls, tolerance, shape.held(labels, held) if held else None)
@@ -224,7 +229,7 @@ def fit_short_range(
     if held is not None:
         bare = {labels[k] for k in cations}
         classes.update({label: c for label, c in held.classes.items() if label not in bare})
-    ratios = np.exp(apart @ final.T).T
+    ratios = np.exp(final[:, len(labels) :])
     fitted_contacts = {
         label: ShortRangeClass(
             **{name: six_digits(ratios[c, k]) for c, name in enumerate(COMPONENTS)},
@@ -252,10 +257,16 @@ def residual_targets(point: DimerPoint, tensors: Mapping[str, SpeciesTensors]) -
     polarization = oscillator_energy(cluster, relaxed_displacements(cluster))
     return {
         "exchange": point.components["exchange"],
-        "penetration": point.components["electrostatics"] - float(permanent_energy(cluster)),
+        "penetration": point.components["electrostatics"] - float(beside_penetration(cluster)),
         "charge_transfer": point.components["induction"] - float(polarization),
         "dispersion": point.components["dispersion"] - float(dispersion_energy(cluster)),
     }
+
+
+def beside_penetration(cluster: Cluster) -> torch.Tensor:
+    """Electrostatics but for the penetration that the short range has, kJ/mol."""
+    near = near_field_energies(cluster.atoms, cluster.species, cluster.offsets)
+    return permanent_energy(cluster) + near["potential"]
 
 
 def _cluster(point: DimerPoint, tensors: Mapping[str, SpeciesTensors]) -> Cluster:
@@ -301,22 +312,41 @@ def _row(
         for name, other in (point.names, point.names[::-1])
     )
     r = np.linalg.norm(point.xyz[0][:, None] - point.xyz[1][None], axis=2)
+    bare = [species[n].is_bare_cation for n in point.names]
+    if any(bare):
+        steepness = [one.contact_exponents.numpy() for one in (first, second)]
+        sizes = [one.contact_amplitudes[0].numpy() * (not all(bare)) for one in (first, second)]
+    else:
+        steepness = [one.exponents.numpy() for one in (first, second)]
+        sizes = [one.amplitudes[0].numpy() for one in (first, second)]
     targets = np.array([SIGNS[name] * residual[name] for name in COMPONENTS])
     soften = softening(point)
-    ease = CATION_EASE if any(species[n].is_bare_cation for n in point.names) else 1.0
+    ease = CATION_EASE if any(bare) else 1.0
     scale = np.array([ease * FLOOR + RELATIVE * abs(point.components[TARGETS[name]]) for name in COMPONENTS])
     return _Row(
         r=r.ravel(),
         first=np.repeat(a, len(b)),
         second=np.tile(b, len(a)),
-        exponents=np.outer(first.exponents.numpy(), second.exponents.numpy()).ravel(),
-        overlaps=np.outer(first.amplitudes[0].numpy(), second.amplitudes[0].numpy()).ravel(),
-        signs=np.tile(np.prod([signs[n] for n in point.names], axis=0)[:, None], r.size),
+        exponents=np.outer(*steepness).ravel(),
+        overlaps=np.outer(*sizes).ravel(),
+        signs=np.prod([signs[n] for n in point.names], axis=0)[:, None] * _directions(point, first, second),
         targets=targets,
         weights=soften / scale,
         total_target=sum(residual.values()),
         total_weight=soften / (ease * TOTAL_FLOOR + RELATIVE * abs(_total(point))),
     )
+
+
+def _directions(point: DimerPoint, first: SpeciesTensors, second: SpeciesTensors) -> np.ndarray:
+    """(3, pairs) by component, what the direction of a bare cation makes of a sphere."""
+    factors = np.ones((len(COMPONENTS), len(point.xyz[0]), len(point.xyz[1])))
+    own, other = (torch.tensor(xyz) for xyz in point.xyz)
+    directed = [COMPONENTS.index("exchange"), COMPONENTS.index("penetration")]
+    if second.is_bare_cation and not first.is_bare_cation:
+        factors[directed] += first.near_field.at(own, other)[0].T.numpy()
+    if first.is_bare_cation and not second.is_bare_cation:
+        factors[directed] += second.near_field.at(other, own)[0].numpy()
+    return factors.reshape(len(COMPONENTS), -1)
 
 
 @dataclass(frozen=True)
@@ -413,14 +443,6 @@ class _Shape:
         """(pairs,) shares of the tail in the exchange of pairs of classes: none with a bare cation."""
         bare = np.isin([first, second], self.cations).any(0)
         return np.where(bare, 0.0, TAIL_SHARE)
-
-    def contacts_apart(self) -> np.ndarray:
-        """(contacts, classes) matrix from factors to those of contact classes less their own classes'."""
-        number = np.arange(len(self.contacts))
-        apart = np.zeros((len(number), self.n_classes))
-        apart[number, self.n_own + number] = 1.0
-        apart[number, list(self.contacts)] = -1.0
-        return apart
 
     def held(self, labels: Sequence[str], model: ShortRange) -> np.ndarray:
         """(size,) parameters of the classes of molecules that a model has, NaN for the free ones."""
@@ -554,18 +576,28 @@ def _solve(
         w = weights[:, c] ** 2
         ratio = np.sum(w * bare[:, c] * targets[:, c]) / np.sum(w * bare[:, c] ** 2)
         factors[c] = 0.5 * np.log(max(ratio, 1e-3))
+    density = np.zeros((4, n_classes))
+    density[:3, shape.n_own :] = np.log(CONTACT_SHARES)[:, None]
+    factors[:, shape.n_own :] = density[:, shape.n_own :]
+    factors[:, list(shape.cations)] = np.log([1.0, START_SHARE, START_SHARE, 1.0])[:, None]
     free = np.full(shape.size, True)
     if held is not None:
         free = np.isnan(held)
         start[~free] = held[~free]
-        factors[:, shape.n_own :] = factors[:, list(shape.contacts)]
-    centring = np.kron(np.eye(3), np.eye(n_classes) - 1.0 / n_classes)
+    molecular = np.ones(n_classes)
+    molecular[[*shape.cations, *range(shape.n_own, n_classes)]] = 0.0
+    centring = np.kron(
+        np.eye(3), np.diag(molecular) - np.outer(molecular, molecular) / max(molecular.sum(), 1.0)
+    )
     ridge = np.zeros((4 * n_classes, shape.size))
     ridge[: 3 * n_classes, : 3 * n_classes] = RIDGE * centring
     ridge[3 * n_classes :, 3 * n_classes : 4 * n_classes] = WIDTH_RIDGE * np.eye(n_classes)
     kin = np.zeros((4 * len(pulls), shape.size))
     kin[:, : 4 * n_classes] = np.kron(np.eye(4), pulls)
-    priors = sparse.csr_array(np.vstack([ridge, kin]))
+    near_density = np.zeros((4 * len(shape.contacts), shape.size))
+    near_density[:, : 4 * n_classes] = np.kron(np.diag(CONTACT_RIDGES), np.eye(n_classes)[shape.n_own :])
+    priors = sparse.csr_array(np.vstack([ridge, kin, near_density]))
+    wanted = priors @ np.concatenate([density.ravel(), np.zeros(shape.size - density.size)])
 
     below_walls = shape.below_walls()
     least, most = shape.limits()
@@ -585,7 +617,7 @@ def _solve(
             [
                 (weights * (values - targets)).ravel(),
                 total_weights * (values @ signs - total_targets),
-                priors @ parameters,
+                priors @ parameters - wanted,
             ]
         )
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from phyff.fit.charge_flow import ChargeFlowFit, fit_charge_flow, without_flow
 from phyff.fit.electrostatics import ElectrostaticFit, fit_electrostatics
+from phyff.fit.near_field import NearFieldFit, fit_near_field
 from phyff.fit.response import fit_response, slater_of
 from phyff.fit.valence import SHARE_TEMPERATURE, Sample, boltzmann_shares, fit_valence
 from phyff.model.intramolecular import intramolecular_energy
@@ -23,7 +24,13 @@ from phyff.qm.level import LevelOfTheory
 from phyff.qm.monomer import ContactPotential, MonomerData, monomer_records
 from phyff.qm.store import RecordStore
 from phyff.species.molecule import Molecule
-from phyff.species.parameters import ConformerParameters, SpeciesParameters
+from phyff.species.parameters import (
+    ChargeFlow,
+    ConformerParameters,
+    DrudeCharges,
+    Slater,
+    SpeciesParameters,
+)
 from phyff.units import BOHR_NM, HARTREE_KJ
 
 CHARGE_TEMPERATURE = 1000.0
@@ -69,6 +76,8 @@ def fit_nonbonded(
     molecule = data.molecule
     electrostatics, flow = _charges_and_flow(data, contacts)
     response = fit_response(data)
+    slater = slater_of(data)
+    near_field = _near_field(data, slater, electrostatics.drude_charges, flow.flows, contacts)
     return SpeciesParameters(
         name=name,
         smiles=molecule.smiles,
@@ -81,14 +90,16 @@ def fit_nonbonded(
         multipoles=electrostatics.multipoles,
         drude_charges=electrostatics.drude_charges,
         charge_flow=flow.flows,
+        near_field=near_field.atoms,
         polarizability=response.polarizability,
         multipole_polarizability=response.multipole_polarizability,
         dispersion=response.dispersion,
-        slater=slater_of(data),
+        slater=slater,
         valence=ValenceTerms(n_atoms=molecule.n_atoms),
         quality={
             "electrostatics": electrostatics.quality,
             **({"charge_flow": flow.quality} if flow.flows else {}),
+            **({"near_field": near_field.quality} if near_field.atoms else {}),
             "response": response.quality,
         },
         provenance={
@@ -101,6 +112,29 @@ def fit_nonbonded(
             "command": f"phyff build '{molecule.smiles}'",
         },
     )
+
+
+def without_flow_of_charge(
+    species: SpeciesParameters, data: MonomerData, contacts: Sequence[ContactPotential] = ()
+) -> SpeciesParameters:
+    """The species with charges that stay, and the near field that goes with them."""
+    near_field = _near_field(data, species.slater, species.drude_charges, (), contacts)
+    quality = {**species.quality, "near_field": near_field.quality}
+    return species.model_copy(update={"charge_flow": (), "near_field": near_field.atoms, "quality": quality})
+
+
+def _near_field(
+    data: MonomerData,
+    slater: Slater,
+    charges: DrudeCharges,
+    flows: Sequence[ChargeFlow],
+    contacts: Sequence[ContactPotential],
+) -> NearFieldFit:
+    """Of a bare cation, nothing."""
+    if not data.contact_densities:
+        return NearFieldFit((), {})
+    weights = boltzmann_weights(data.energies, CHARGE_TEMPERATURE)
+    return fit_near_field(data.molecule, data.contact_densities, weights, slater, charges, flows, contacts)
 
 
 def _charges_and_flow(

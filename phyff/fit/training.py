@@ -21,12 +21,13 @@ from phyff.fit.short_range import (
     LIQUID_DIMER,
     DimerPoint,
     attracting_cations,
+    beside_penetration,
     fit_short_range,
     is_held_out,
     liquid_scan,
 )
-from phyff.fit.species import fit_nonbonded, with_valence
-from phyff.model.cluster import Cluster, permanent_energy
+from phyff.fit.species import fit_nonbonded, with_valence, without_flow_of_charge
+from phyff.model.cluster import Cluster
 from phyff.model.parameters import FALLBACK, START_DAMPING, ShortRange, species_tensors
 from phyff.qm.dimers import Partner, approach_job_of, scan_jobs
 from phyff.qm.executor import Job, run_jobs
@@ -113,7 +114,14 @@ def make_library(
     if not fit_only:
         run_dimers([(species[a], species[b]) for a, b in training_pairs()], level, store, workers)
     points = load_dimers(store.root, species)
-    species = {name: with_tested_flow(one, species, points) for name, one in species.items()}
+    species = {
+        name: with_tested_flow(
+            one, species, points, without_flow_of_charge(one, data[name], beside.get(name, ()))
+        )
+        if one.charge_flow
+        else one
+        for name, one in species.items()
+    }
     for name, one in species.items():
         say(f"{name}: {_flow_verdict(one)}")
     held = {name: own for name, own in species.items() if any(name in p.names for p in points)}
@@ -129,7 +137,7 @@ def make_library(
     for name, own in data.items():
         path = folder / f"{name}.json"
         if earlier and path.is_file() and _alike(species[name], earlier, model):
-            fitted, change = _with_flow_of(SpeciesParameters.load(path), species[name]), "keeps"
+            fitted, change = _with_contacts_of(SpeciesParameters.load(path), species[name]), "keeps"
         elif own.molecule.n_atoms > 1:
             fitted, change = with_valence(species[name], own, model), "fitted"
         else:
@@ -155,13 +163,15 @@ def without_own_classes(
 
 
 def with_tested_flow(
-    species: SpeciesParameters, others: Mapping[str, SpeciesParameters], points: Sequence[DimerPoint]
+    species: SpeciesParameters,
+    others: Mapping[str, SpeciesParameters],
+    points: Sequence[DimerPoint],
+    still: SpeciesParameters,
 ) -> SpeciesParameters:
-    """The species, its flow of charge tested on its neighbours of bare cations in liquids, and taken away
-    where it makes their electrostatics worse; the quality figures say which. Held-out dimers are not seen,
-    and the mean error does not count, for penetration is fitted on top. With few such neighbours it stays."""
-    if not species.charge_flow:
-        return species
+    """The species, its flow of charge tested on its neighbours of bare cations in liquids, or what it is
+    without (still) where it makes their electrostatics worse; the quality figures say which. Held-out dimers
+    are not seen, and the mean error does not count, for penetration is fitted on top. With few such
+    neighbours it stays."""
     known = {**others, species.name: species}
     own = [
         p
@@ -173,16 +183,17 @@ def with_tested_flow(
     ]
     if len(own) < FEWEST_NEIGHBOURS:
         return species
-    still = {**known, species.name: species.model_copy(update={"charge_flow": ()})}
     errors = []
-    for having in (still, known):
+    for having in ({**known, species.name: still}, known):
         tensors = {
             n: species_tensors(having[n], ShortRange.charges_only())
             for n in {n for p in own for n in p.names}
         }
         missed = [
             float(
-                permanent_energy(Cluster.of([tensors[n] for n in p.names], [torch.tensor(x) for x in p.xyz]))
+                beside_penetration(
+                    Cluster.of([tensors[n] for n in p.names], [torch.tensor(x) for x in p.xyz])
+                )
             )
             - p.components["electrostatics"]
             for p in own
@@ -194,20 +205,18 @@ def with_tested_flow(
         "electrostatics_spread_kJ_mol": errors[0],
         "electrostatics_spread_flow_kJ_mol": errors[1],
     }
-    return (known if errors[1] < errors[0] else still)[species.name].model_copy(
-        update={"quality": {**species.quality, "charge_flow": quality}}
-    )
+    better = species if errors[1] < errors[0] else still
+    return better.model_copy(update={"quality": {**better.quality, "charge_flow": quality}})
 
 
-def _with_flow_of(earlier: SpeciesParameters, species: SpeciesParameters) -> SpeciesParameters:
-    """An earlier species with the flow of charge of a new one, which cations alone feel."""
-    quality = {part: figures for part, figures in earlier.quality.items() if part != "charge_flow"}
-    if "charge_flow" in species.quality:
-        quality["charge_flow"] = species.quality["charge_flow"]
+def _with_contacts_of(earlier: SpeciesParameters, species: SpeciesParameters) -> SpeciesParameters:
+    """An earlier species with what cations alone feel of a new one, flow of charge and near field."""
+    theirs = ("charge_flow", "near_field")
+    quality = {part: figures for part, figures in earlier.quality.items() if part not in theirs}
+    quality |= {part: species.quality[part] for part in theirs if part in species.quality}
     provenance = {**earlier.provenance, "charge_flow_date": species.provenance["date"]}
-    return earlier.model_copy(
-        update={"charge_flow": species.charge_flow, "quality": quality, "provenance": provenance}
-    )
+    update = {part: getattr(species, part) for part in theirs}
+    return earlier.model_copy(update={**update, "quality": quality, "provenance": provenance})
 
 
 def _flow_verdict(species: SpeciesParameters) -> str:

@@ -18,6 +18,7 @@ import torch
 from rdkit import Chem
 from torch import Tensor
 
+from phyff.model.switch import quintic_switch
 from phyff.species.molecule import Molecule
 from phyff.units import COULOMB
 
@@ -31,8 +32,6 @@ FARTHEST = 5
 """Bonds of the way by which charge knows of a polar atom."""
 POLAR = ("N", "O", "F", "Cl", "Br")
 """Elements with the charge that moves others."""
-SWITCH = "1 - t^3*(10 - t*(15 - 6*t))"
-"""Of t from 0 to 1, as an OpenMM expression; twice continuously differentiable."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +79,13 @@ class FlowTensors:
         moved = self.bond * one + self.next_bond * other + self.bend * angle + self.through / across
         return moved - self.at_rest
 
+    def potential(self, xyz: Tensor, place: Tensor) -> Tensor:
+        """(...,) kJ/mol/e that flown charge of a molecule at xyz (n, 3), nm, has at places (..., 3)."""
+        r = torch.linalg.vector_norm(place[..., None, :] - xyz, dim=-1)
+        near, far = r[..., self.atoms[:, 0]], r[..., self.atoms[:, 1]]
+        switch = quintic_switch(0.5 * (near + far), SWITCH_START, CUTOFF)
+        return COULOMB * (self.charges(xyz) * (1 / near - 1 / far) * switch).sum(-1)
+
 
 def flow_triples(molecule: Molecule, far: bool) -> list[tuple[int, tuple[int, int, int]]]:
     """All (i, j, k) with i bonded to j, and how many bonds k is from i by the shortest way, which leads by j:
@@ -107,16 +113,6 @@ def flow_energy(atoms: Tensor, species: Sequence[SpeciesTensors], offsets: Seque
         if not cations or not len(flows.atoms):
             continue
         xyz = atoms[start : start + len(molecule.widths)]
-        moved = flows.charges(xyz)
         for cation, place in cations:
-            r = torch.linalg.vector_norm(xyz - atoms[place], dim=1)
-            near, far = r[flows.atoms[:, 0]], r[flows.atoms[:, 1]]
-            felt = moved * (1 / near - 1 / far) * _switch(0.5 * (near + far))
-            energy = energy + COULOMB * cation.charges[0] * felt.sum()
+            energy = energy + cation.charges[0] * flows.potential(xyz, atoms[place])
     return energy
-
-
-def _switch(r: Tensor) -> Tensor:
-    """SWITCH of the distance."""
-    t = torch.clamp((r - SWITCH_START) / (CUTOFF - SWITCH_START), 0.0, 1.0)
-    return 1 - t**3 * (10 - t * (15 - 6 * t))

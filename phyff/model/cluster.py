@@ -1,7 +1,7 @@
 """Interaction energy of rigid monomers in vacuum by components: the reference the OpenMM engines are held to.
 
 Electrostatics is the Coulomb energy of permanent charges on atoms and sites, and of bare cations with charge
-that has flowed along bonds, plus charge penetration;
+that has flowed along bonds and in the near field of molecules, plus charge penetration;
 induction the relaxation of charge-on-spring oscillators (Lamoureux and Roux 2003, doi 10.1063/1.1589749) plus
 charge transfer.
 """
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from phyff.errors import SimulationError
 from phyff.model.charge_flow import flow_energy
+from phyff.model.near_field import near_field_energies
 from phyff.model.pairs import (
     COMPONENTS,
     TAIL_SHARE,
@@ -101,7 +102,7 @@ def with_short_range(cluster: Cluster, permanent: Tensor, polarization: Tensor) 
     """Components PARTS and their total from an engine's permanent and polarization energies."""
     short = short_range_energies(cluster)
     parts = {
-        "electrostatics": permanent - short["penetration"],
+        "electrostatics": permanent - short["penetration"] + short["potential"],
         "exchange": short["exchange"],
         "induction": polarization - short["charge_transfer"],
         "dispersion": dispersion_energy(cluster),
@@ -135,10 +136,11 @@ def permanent_energy(cluster: Cluster) -> Tensor:
 
 
 def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:
-    """Magnitude of each short-range component, all positive."""
+    """Magnitude of each short-range component, all positive, and the energy of bare cations in the
+    "potential" that charges miss close to a molecule."""
     i, j = cluster.atom_pairs()
     r, cation = _distance(cluster.atoms[i], cluster.atoms[j]), cluster.column("bare_cation")
-    contact = cation[i] | cation[j]
+    contact, apart = cation[i] ^ cation[j], cation[i] & cation[j]
 
     def product(own: str, towards_cation: str) -> Tensor:
         """Of a parameter of both atoms."""
@@ -150,11 +152,14 @@ def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:
         "penetration": product("attraction_exponents", "contact_attraction_exponents"),
         "charge_transfer": product("attraction_exponents", "contact_transfer_exponents"),
     }
-    amplitudes = dict(zip(COMPONENTS, product("amplitudes", "contact_amplitudes"), strict=True))
+    products = torch.where(apart, 0.0, product("amplitudes", "contact_amplitudes"))
+    amplitudes = dict(zip(COMPONENTS, products, strict=True))
     overlaps = {name: slater_overlap(r, exponents[name]) for name in COMPONENTS[1:]}
     tail = torch.where(contact, 0.0, TAIL_SHARE)
     overlaps["exchange"] = exchange_overlap(r, exponents["exchange"], tail)
-    return {name: (amplitudes[name] * overlaps[name]).sum() for name in COMPONENTS}
+    short = {name: (amplitudes[name] * overlaps[name]).sum() for name in COMPONENTS}
+    near = near_field_energies(cluster.atoms, cluster.species, cluster.offsets)
+    return {name: short.get(name, 0.0) + near.get(name, 0.0) for name in (*COMPONENTS, "potential")}
 
 
 def dispersion_energy(cluster: Cluster) -> Tensor:

@@ -98,7 +98,7 @@ def contact_energy(cluster: Cluster) -> Tensor:
         if not one.is_bare_cation:
             continue
         (element,) = one.elements
-        exchange = one.amplitudes[COMPONENTS.index("exchange")]
+        exchange = one.contact_amplitudes[COMPONENTS.index("exchange")]
         for other, start in zip(cluster.species, cluster.offsets, strict=True):
             if element not in other.multipoles.contacts or other.is_bare_cation:
                 continue
@@ -108,7 +108,7 @@ def contact_energy(cluster: Cluster) -> Tensor:
             energy = (
                 energy
                 + (
-                    exchange * steep * slater_overlap(r, one.exponents * other.contact_exponents)
+                    exchange * steep * slater_overlap(r, one.contact_exponents * other.contact_exponents)
                     + exchange
                     * flat
                     * slater_overlap(r, one.contact_transfer_exponents * other.contact_transfer_exponents)

@@ -3,8 +3,9 @@
 An atom's amplitude for a component is s(class, component) N B^(3/2): the MBIS overlap model times a class
 factor, so that classes transfer between molecules whose densities differ. A pair's amplitude is the product,
 its exponent sqrt(B_i B_j), less in the components that attract. A bare cation sits deep in its neighbour's
-density, where it decays otherwise than where molecules touch: towards one, an atom's factors and exponent are
-those of its class times those of its contact class.
+density, where it decays otherwise than where molecules touch: towards one, amplitude and exponent of an atom
+start from its part of the molecule's density there (phyff.model.near_field), which the factors and the width
+of a contact class multiply, and those of the cation. Two bare cations have no short range.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from phyff.errors import InputError
 from phyff.model.charge_flow import FlowTensors
+from phyff.model.near_field import NearFieldTensors
 from phyff.model.pairs import COMPONENTS
 from phyff.species.frames import LocalFrame, local_frames
 from phyff.species.parameters import ChargeSite, SpeciesParameters
@@ -54,8 +56,11 @@ class ShortRangeClass(BaseModel):
     points: int = 0
 
 
+CONTACT_ENERGY = 8.0
+"""kJ/mol nm^3/e: about the exchange of Li+ over the density it sits in, so that factors of contacts are about
+one."""
 UNCHANGED = ShortRangeClass(exchange=1.0, penetration=1.0, charge_transfer=1.0)
-"""Factors of a contact that is like any other."""
+"""Factors of a contact that is as the density says."""
 
 
 class ShortRange(BaseModel):
@@ -66,9 +71,9 @@ class ShortRange(BaseModel):
     format: Literal["phyff-short-range-1"] = "phyff-short-range-1"
     classes: dict[str, ShortRangeClass]
     cation_contacts: dict[str, ShortRangeClass] = {}
-    """By label: what the factors and the width of an atom's class are multiplied with in a pair with a bare
-    cation; labels that are not here, coarser ones included, have FALLBACK's, or 1. The widths of attraction
-    and transfer are 1."""
+    """By label: what an atom's density is multiplied with in a pair with a bare cation, and its width; labels
+    that are not here, coarser ones included, have FALLBACK's, or 1. The widths of attraction and transfer are
+    the class's own."""
     damping: float
     """Thole exponent between molecules: u = damping r / (alpha_i alpha_j)^(1/6)."""
     damping_alpha: dict[str, float]
@@ -110,7 +115,7 @@ class ShortRange(BaseModel):
         return next((label for label in labels if label in self.classes), FALLBACK)
 
     def contact_of(self, labels: Sequence[str]) -> ShortRangeClass:
-        """Factors on an atom's class (labels finest first) in a pair with a bare cation."""
+        """Factors on an atom's density (labels finest first) in a pair with a bare cation."""
         known = (
             self.cation_contacts[label] for label in (*labels, FALLBACK) if label in self.cation_contacts
         )
@@ -213,11 +218,13 @@ class SpeciesTensors:
         attraction_exponents: (n,) the same of penetration and charge transfer.
         damping_exponents: (n,) the same for the damping of dispersion.
         amplitudes: (3, n) in the order of COMPONENTS, (kJ/mol)^(1/2).
-        bare_cation: (n,) whether the atom is one. In a pair with such an atom both have contact_amplitudes
-            (3, n) and the exponents (n,) contact_exponents of exchange, contact_attraction_exponents of
-            penetration, contact_transfer_exponents of charge transfer; a cation's own are the same as above.
+        bare_cation: (n,) whether the atom is one. In a pair of such an atom with another both have
+            contact_amplitudes (3, n), (kJ/mol)^(1/2), and contact_exponents (n,) of exchange,
+            contact_attraction_exponents of penetration, contact_transfer_exponents of charge transfer, whose
+            products are in 1/nm: the cation's are factors. Two such atoms have no short range.
         c6, c8, c10: (n,) square roots of the coefficients.
         flows: charge that flows along bonds as the molecule moves.
+        near_field: what bare cations feel of its electrons beside charges and spheres.
         close: (n, n) True for atoms at most three bonds apart, whose permanent and short-range terms are off.
         bonds: (2, b) atoms bonded to each other, each bond once.
         multipoles: what the `multipole` engine has in place of charges, sites and oscillators.
@@ -246,6 +253,7 @@ class SpeciesTensors:
     c8: Tensor
     c10: Tensor
     flows: FlowTensors
+    near_field: NearFieldTensors
     close: Tensor
     bonds: Tensor
     multipoles: MultipoleTensors
@@ -268,12 +276,16 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
     transfer = flatter * _column([c.transfer_width for c in classes])
     overlap = _column(species.slater.populations) * b**1.5
     factors = torch.stack([_column([getattr(c, component) for c in classes]) for component in COMPONENTS])
-    contacts = [
-        UNCHANGED if species.is_bare_cation else short_range.contact_of(own) for own in species.atom_classes
-    ]
+    near_field = NearFieldTensors.of(species.molecule, species.near_field)
+    if species.is_bare_cation:
+        contacts, density, decay = classes, torch.ones_like(b), torch.ones_like(b)
+    else:
+        contacts = [short_range.contact_of(own) for own in species.atom_classes]
+        density, decay = near_field.densities, near_field.density_exponents
     closer = _column([c.width for c in contacts])
     changed = torch.stack([_column([getattr(c, component) for c in contacts]) for component in COMPONENTS])
-    contact_amplitudes = factors * overlap * changed * closer**1.5
+    contact_amplitudes = CONTACT_ENERGY**0.5 * density * changed * closer**1.5
+    contact_exponents = decay * torch.sqrt(closer)
     shared = short_range.dispersion_widths.get(FALLBACK, 1.0)
     dispersion = [short_range.dispersion_widths.get(element, shared) for element in species.elements]
     sites = species.drude_charges.sites
@@ -295,13 +307,14 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
         amplitudes=factors * overlap,
         bare_cation=torch.full((species.n_atoms,), species.is_bare_cation),
         contact_amplitudes=contact_amplitudes,
-        contact_exponents=torch.sqrt(b * closer),
-        contact_attraction_exponents=torch.sqrt(b * closer * flatter),
-        contact_transfer_exponents=torch.sqrt(b * closer * transfer),
+        contact_exponents=contact_exponents,
+        contact_attraction_exponents=contact_exponents * torch.sqrt(flatter),
+        contact_transfer_exponents=contact_exponents * torch.sqrt(transfer),
         c6=torch.sqrt(_column(species.dispersion.c6)),
         c8=torch.sqrt(_column(species.dispersion.c8)),
         c10=torch.sqrt(_column(species.dispersion.c10)),
         flows=FlowTensors.of(species.molecule, species.charge_flow),
+        near_field=near_field,
         close=distances <= 3,
         bonds=torch.tensor(species.molecule.bonds, dtype=torch.long).reshape(-1, 2).T,
         multipoles=_multipole_tensors(species, short_range, contact_amplitudes[COMPONENTS.index("exchange")]),

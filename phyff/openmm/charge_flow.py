@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import openmm
 import torch
 
-from phyff.model.charge_flow import CUTOFF, SWITCH, SWITCH_START
+from phyff.model.charge_flow import CUTOFF, SWITCH_START
+from phyff.model.switch import SWITCH, switch_argument
 from phyff.units import COULOMB
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ DONOR_PARAMETERS = ("bond", "nextbond", "bend", "through", "atrest")
 EXPRESSION = (
     f"{COULOMB}*q*(bond*distance(d1, d2) + nextbond*distance(d2, d3) + bend*angle(d1, d2, d3)"
     f" + through/distance(d1, d3) - atrest)*(1/near - 1/far)*({SWITCH}); "
-    f"t = min(1, max(0, (0.5*(near + far) - {SWITCH_START})/{round(CUTOFF - SWITCH_START, 9)})); "
+    f"t = {switch_argument('0.5*(near + far)', SWITCH_START, CUTOFF)}; "
     "near = distance(a1, d1); far = distance(a1, d2)"
 )
 

@@ -12,6 +12,7 @@ from phyff.errors import SimulationError
 from phyff.openmm.drude import GROUPS, WITH_CATIONS
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.multipole import CONTACT_NAME
+from phyff.openmm.near_field import NAME as NEAR_FIELD
 
 RELAXATION_TOLERANCE = 1e-5
 """kJ/mol/nm left on oscillators."""
@@ -46,7 +47,8 @@ def _components(
     groups = {}
     for number, name in enumerate(("exchange", "penetration", "charge_transfer", "dispersion"), start=8):
         groups[name] = number
-        for label in (name, f"{name} within molecules", f"{name} {WITH_CATIONS}"):
+        with_cations = f"{name} {WITH_CATIONS}"
+        for label in (name, f"{name} within molecules", with_cations, f"{with_cations}, {NEAR_FIELD}"):
             if label in named:
                 named[label].setForceGroup(number)
     for name, force in named.items():

@@ -29,6 +29,8 @@ from phyff.model.pairs import (
 )
 from phyff.model.parameters import SpeciesTensors
 from phyff.openmm.charge_flow import charge_flow_forces
+from phyff.openmm.near_field import NAME as NEAR_FIELD
+from phyff.openmm.near_field import near_field_force
 from phyff.units import COULOMB
 
 DRUDE_MASS = 0.8
@@ -144,6 +146,10 @@ def short_range_forces(
             contacts = _cation_force(molecules, cutoff, slater)
             contacts.setName(f"{label} {WITH_CATIONS}")
             forces.append((contacts, "short range"))
+            near = near_field_force(molecules, cutoff, slater)
+            if near is not None:
+                near.setName(f"{label} {WITH_CATIONS}, {NEAR_FIELD}")
+                forces.append((near, "short range"))
     return forces
 
 
@@ -344,7 +350,7 @@ def _pair_parameters(species: SpeciesTensors, components: Sequence[str]) -> list
 def _cation_force(
     molecules: Sequence[Placed], cutoff: float | None, components: Sequence[str]
 ) -> openmm.CustomNonbondedForce:
-    """Slater terms of pairs with a bare cation."""
+    """Slater terms of pairs with one bare cation."""
     terms = " + ".join(_CATION_TERMS[name] for name in components)
     force = openmm.CustomNonbondedForce(f"{terms}; {_CATION_ARGUMENTS}")
     for name in _CATION_PARAMETERS:
@@ -360,8 +366,11 @@ def _cation_force(
             rows[particle] = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
     for particle in range(len(rows)):
         force.addParticle(rows[particle])
-    cations = [atom for m in molecules if m.species.is_bare_cation for atom in m.atoms]
-    force.addInteractionGroup(cations, [atom for m in molecules for atom in m.atoms])
+    cations, others = (
+        [atom for m in molecules if m.species.is_bare_cation is bare for atom in m.atoms]
+        for bare in (True, False)
+    )
+    force.addInteractionGroup(cations, others)
     return force
 
 

@@ -101,8 +101,8 @@ def _contact_forces(molecules: Sequence[Placed], cutoff: float | None) -> list[o
         rows: dict[int, list[float]] = {}
         for molecule in own:
             s = molecule.species
-            exchange = float(s.amplitudes[COMPONENTS.index("exchange")])
-            exponents = (float(s.exponents), float(s.contact_transfer_exponents))
+            exchange = float(s.contact_amplitudes[COMPONENTS.index("exchange")])
+            exponents = (float(s.contact_exponents), float(s.contact_transfer_exponents))
             rows[molecule.atoms[0]] = [exchange, 1.0, 1.0, *exponents]
         for molecule in partners:
             s = molecule.species

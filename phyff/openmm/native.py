@@ -1,8 +1,8 @@
 """The forces that dominate a step, run by the compiled kernel of phyff/native: short range, damping,
 the direct space of the charges (the reciprocal space stays OpenMM's), the screened pairs of oscillators (the
-springs stay OpenMM's, whose integrators ask for them), what bare cations feel of charge that flows, and the
-neural term. On GPUs, where OpenMM is fast at the others, the kernel has the neural term alone: compiled for
-the device when a Context is made, so that positions and forces stay there.
+springs stay OpenMM's, whose integrators ask for them), what bare cations feel of charge that flows and of
+near fields, and the neural term. On GPUs, where OpenMM is fast at the others, the kernel has the neural term
+alone: compiled for the device when a Context is made, so that positions and forces stay there.
 
 The kernel is optional, and a System stays stock OpenMM wherever it is kept or written: only what a Context is
 made of changes.
@@ -25,6 +25,8 @@ from torch import Tensor
 
 from phyff.model.charge_flow import CUTOFF as FLOW_CUTOFF
 from phyff.model.charge_flow import SWITCH_START
+from phyff.model.near_field import CUTOFF as NEAR_CUTOFF
+from phyff.model.near_field import SWITCH_START as NEAR_SWITCH_START
 from phyff.model.neural import (
     ANGULAR,
     ANGULAR_WIDTH,
@@ -39,6 +41,8 @@ from phyff.model.neural import (
 )
 from phyff.openmm.charge_flow import EXPRESSION, LONGEST_BOND
 from phyff.openmm.charge_flow import NAME as FLOW
+from phyff.openmm.near_field import EXPRESSION as NEAR_EXPRESSION
+from phyff.openmm.near_field import NAME as NEAR_FIELD
 from phyff.openmm.neural import NAME, NeuralForce
 from phyff.units import COULOMB
 
@@ -62,7 +66,8 @@ def accelerated(system: openmm.System, platform: openmm.Platform) -> openmm.Syst
 
 
 def with_native_forces(system: openmm.System) -> openmm.System:
-    """A copy with native pair forces, charge flow and neural term, for any platform; needs the kernel."""
+    """A copy with native pair forces, charge flow, near field and neural term, for any platform; needs the
+    kernel."""
     copied = copy.deepcopy(system)
     kernel = importlib.import_module("phyff_native")
     kernel.replace_forces(int(copied.this))
@@ -77,6 +82,8 @@ def with_native_forces(system: openmm.System) -> openmm.System:
             cutoff=FLOW_CUTOFF,
             reach=FLOW_CUTOFF + 0.5 * LONGEST_BOND,
         )
+    for index in reversed(_near_fields(copied)):
+        kernel.replace_near_field(int(copied.this), index, switch_start=NEAR_SWITCH_START, cutoff=NEAR_CUTOFF)
     _replace_neural_terms(copied, kernel)
     return copied
 
@@ -126,7 +133,7 @@ def notice(system: openmm.System, platform: openmm.Platform) -> str | None:
 def _costly_forces(system: openmm.System) -> list[str]:
     """Names of the forces that are worth a kernel."""
     custom = [f.getName() for f in system.getForces() if isinstance(f, openmm.CustomNonbondedForce)]
-    others = {SCREENED: _screened, FLOW: _charge_flows}
+    others = {SCREENED: _screened, FLOW: _charge_flows, NEAR_FIELD: _near_fields}
     neural = [system.getForce(index).getName() for index in _neural_terms(system)]
     return custom + [name for name, found in others.items() for _ in found(system)] + neural
 
@@ -173,12 +180,20 @@ def _replace_screened_pairs(system: openmm.System, index: int, kernel: Any) -> N
 
 def _charge_flows(system: openmm.System) -> list[int]:
     """Indices of the forces of bare cations with charge that flows."""
+    return _contacts(system, EXPRESSION)
+
+
+def _near_fields(system: openmm.System) -> list[int]:
+    """Indices of the forces of bare cations with near fields, exchange and electrostatics together."""
+    return _contacts(system, NEAR_EXPRESSION)
+
+
+def _contacts(system: openmm.System, expression: str) -> list[int]:
+    """Indices of the forces between bare cations and atoms with that expression."""
     return [
         index
         for index, force in enumerate(system.getForces())
-        if isinstance(force, openmm.CustomHbondForce)
-        and force.getName() == FLOW
-        and force.getEnergyFunction() == EXPRESSION
+        if isinstance(force, openmm.CustomHbondForce) and force.getEnergyFunction() == expression
     ]
 
 
@@ -236,7 +251,12 @@ def _obstacle(system: openmm.System, on_gpu: bool = False) -> str | None:
     built_for, version = kernel.openmm_version, openmm.version.version
     if built_for.split(".")[:2] != version.split(".")[:2]:  # the binary interface changes with these
         return f"the native kernel is for OpenMM {built_for}, not {version}; {INSTALL}"
-    doors = {SCREENED: "add_screened_pairs", FLOW: "flows_through_space", NAME: "sees_exchange"}
+    doors = {
+        SCREENED: "add_screened_pairs",
+        FLOW: "flows_through_space",
+        NEAR_FIELD: "replace_near_field",
+        NAME: "sees_exchange",
+    }
     if on_gpu:
         doors[NAME] = "compiles_for_gpus"
     known = kernel.replaceable(int(system.this))

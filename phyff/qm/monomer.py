@@ -71,6 +71,8 @@ CONTACT_POTENTIAL = "contact_potential"
 """Kind of a ContactPotential's job."""
 CONTACT_SCALES, CONTACT_POINTS_PER_SHELL = (1.2, 1.35, 1.6), 60
 """Van der Waals scales of the shells around a molecule that a cation touches; Li+ sits at 1.2 to 1.4."""
+CONTACT_DENSITY_SCALES, CONTACT_DENSITY_POINTS_PER_SHELL = (0.9, 1.0, 1.1, 1.2, 1.35, 1.55), 120
+"""The same of a ContactDensity, from where a bare cation is pressed into a molecule on."""
 RESPONSE_POINTS_PER_SHELL = 60
 FREQUENCY_POINTS = 60
 """Leading response points whose point-to-point matrix is kept at every imaginary frequency (all of them at
@@ -149,6 +151,20 @@ class ContactPotential:
 
 
 @dataclass(frozen=True)
+class ContactDensity:
+    """Electrons and potential around a minimum where bare cations touch it, and closer; atomic units."""
+
+    xyz: np.ndarray
+    """(N, 3)."""
+    points: np.ndarray
+    """(G, 3) on the shells of CONTACT_DENSITY_SCALES, one after the other."""
+    density: np.ndarray
+    """(G,) electrons/bohr^3."""
+    potential: np.ndarray
+    """(G,) hartree/e."""
+
+
+@dataclass(frozen=True)
 class MonomerResponse:
     """Linear response of the lowest conformer, scaled to its static polarizability by s.
 
@@ -189,6 +205,8 @@ class MonomerData:
     """One a conformer."""
     shapes: list[MonomerDensity]
     """Of some of the samples: a molecule as it moves."""
+    contact_densities: list[ContactDensity]
+    """One a conformer; none of a bare cation."""
     polarizability: np.ndarray
     """(3, 3) bohr^3, conformer 0, static."""
     response: MonomerResponse
@@ -222,9 +240,20 @@ def monomer_records(
     static = _spec(molecule, geometries[0], level.density_key())
     jobs.append(Job("polarizability", static, polarizability_job, f"{name} polarizability"))
     jobs.append(Job("response", probes, response_job, f"{name} response"))
+    bare_cation = molecule.n_atoms == 1 and molecule.charge > 0
+    touched = [] if bare_cation else [_spec(molecule, xyz, level.density_key()) for xyz in geometries]
+    jobs += [
+        Job("contact_density", s, contact_density_job, f"{name} density at contact, {i}")
+        for i, s in enumerate(touched)
+    ]
     records = stage(jobs, "density and response")
-    tensor = np.array(records[-2]["polarizability_bohr3"])
-    densities = [density_from_record(s, r) for s, r in zip(spec, records[:-2], strict=True)]
+    of_density, (of_static, of_response), of_contact = (
+        records[: len(spec)],
+        records[len(spec) : len(spec) + 2],
+        records[len(spec) + 2 :],
+    )
+    tensor = np.array(of_static["polarizability_bohr3"])
+    densities = [density_from_record(s, r) for s, r in zip(spec, of_density, strict=True)]
     return MonomerData(
         molecule=molecule,
         level=level,
@@ -234,8 +263,11 @@ def monomer_records(
         samples=samples,
         densities=densities[: len(geometries)],
         shapes=densities[len(geometries) :],
+        contact_densities=[
+            contact_density_from_record(s, r) for s, r in zip(touched, of_contact, strict=True)
+        ],
         polarizability=tensor,
-        response=response_from_record(records[-1], tensor),
+        response=response_from_record(of_response, tensor),
     )
 
 
@@ -259,6 +291,16 @@ def contact_potential_from_record(spec: dict[str, Any], record: dict[str, Any]) 
         at_cations=np.array(record["at_cations_hartree"]),
         points=np.array(record["points_bohr"]).reshape(shells, -1, 3),
         values=np.array(record["values_hartree"]).reshape(shells, -1),
+    )
+
+
+def contact_density_from_record(spec: dict[str, Any], record: dict[str, Any]) -> ContactDensity:
+    """Arrays of a stored density at contact."""
+    return ContactDensity(
+        xyz=np.array(spec["xyz_bohr"]),
+        points=np.array(record["points_bohr"]),
+        density=np.array(record["density_bohr3"]),
+        potential=np.array(record["potential_hartree"]),
     )
 
 
@@ -613,6 +655,23 @@ def contact_potential_job(spec: dict[str, Any]) -> dict[str, Any]:
         "at_cations_hartree": np.round(values[: len(cations)], 6),
         "points_bohr": points,
         "values_hartree": np.round(values[len(cations) :], 6),
+    }
+
+
+def contact_density_job(spec: dict[str, Any]) -> dict[str, Any]:
+    """Density and electrostatic potential on close shells, one shell after the other."""
+    mf, xyz = _scf(spec), np.array(spec["xyz_bohr"])
+    dm = np.asarray(mf.make_rdm1())
+    shells = [
+        esp.surface_points(spec["elements"], xyz, scale, CONTACT_DENSITY_POINTS_PER_SHELL)
+        for scale in CONTACT_DENSITY_SCALES
+    ]
+    points = np.round(np.concatenate(shells), 3)
+    density = dft.numint.eval_rho(mf.mol, dft.numint.eval_ao(mf.mol, points), dm)
+    return {
+        "points_bohr": points,
+        "density_bohr3": _significant(density, 5),
+        "potential_hartree": np.round(esp.electrostatic_potential(mf.mol, dm, points), 6),
     }
 
 

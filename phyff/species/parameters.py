@@ -101,6 +101,22 @@ class ChargeFlow(_Part):
     """e; the sum of the four for mean distances and angles of the minima, less what has gone there."""
 
 
+class NearField(_Part):
+    """What a bare cation feels of an atom's electrons, in the terms of phyff.model.near_field; equal for
+    symmetry-equivalent atoms."""
+
+    density: float
+    """e/nm^3, of a Slater overlap: about the electrons where cations touch."""
+    density_exponent: float
+    """1/nm, of that overlap."""
+    shape: tuple[float, float, float, float, float]
+    """Coefficients of the logarithm of the density's direction."""
+    potential: tuple[float, float, float, float, float, float]
+    """kJ/mol/e, what charges miss there."""
+    exponent: float
+    """1/nm, of the overlap that the potential goes with; 0 of an atom alone, which has none."""
+
+
 class Polarizability(_Part):
     """Isotropic atomic polarizabilities and the damping they were fitted with, one set an engine."""
 
@@ -147,6 +163,8 @@ class SpeciesParameters(_Part):
     drude_charges: DrudeCharges
     charge_flow: tuple[ChargeFlow, ...] = ()
     """What bare cations feel of it, in both engines."""
+    near_field: tuple[NearField, ...] = ()
+    """One an atom, none of a bare cation; for bare cations, in both engines."""
     polarizability: Polarizability
     """For the `drude` engine."""
     multipole_polarizability: Polarizability
@@ -160,7 +178,7 @@ class SpeciesParameters(_Part):
     @model_validator(mode="after")
     def _consistent(self) -> SpeciesParameters:
         n = len(self.elements)
-        columns = {
+        columns: dict[str, tuple[Any, ...]] = {
             "multipoles.charges": self.multipoles.charges,
             "drude_charges.atoms": self.drude_charges.atoms,
             "polarizability.alpha": self.polarizability.alpha,
@@ -169,6 +187,8 @@ class SpeciesParameters(_Part):
             "slater.exponents": self.slater.exponents,
             "symmetry_classes": self.symmetry_classes,
         }
+        if not self.is_bare_cation:
+            columns["near_field"] = self.near_field
         for field, values in columns.items():
             if len(values) != n:
                 raise ValueError(f"{field} has {len(values)} entries for {n} atoms")

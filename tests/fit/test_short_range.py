@@ -28,13 +28,14 @@ TRUTH = ShortRange(
         ),
         "Li+": ShortRangeClass(
             exchange=0.25,
-            penetration=-0.1,
-            charge_transfer=-0.08,
+            penetration=-0.2,
+            charge_transfer=-0.2,
             width=1.02,
             attraction_width=0.9,
             transfer_width=0.7,
         ),
     },
+    cation_contacts={"*": ShortRangeClass(exchange=1.0, penetration=0.5, charge_transfer=0.3)},
     damping=2.6,
     damping_alpha=DAMPING,
     dispersion_widths={"*": 0.8, "O": 0.9, "H": 0.7, "Cl": 0.8, "Li": 0.8},
@@ -93,7 +94,7 @@ def test_components_of_a_known_model_are_recovered_on_new_dimers(fitted: ShortRa
 def test_how_much_farther_than_exchange_the_attraction_reaches_is_recovered(fitted: ShortRange) -> None:
     for name in ("attraction_width", "transfer_width"):
         found = {label: getattr(fitted.classes[label], name) for label in TRUTH.classes}
-        assert found == pytest.approx({k: getattr(c, name) for k, c in TRUTH.classes.items()}, abs=0.03), name
+        assert found == pytest.approx({k: getattr(c, name) for k, c in TRUTH.classes.items()}, abs=0.04), name
 
 
 def test_a_bare_cation_gets_negative_factors_where_it_repels(fitted: ShortRange) -> None:
@@ -105,7 +106,7 @@ def test_a_bare_cation_gets_negative_factors_where_it_repels(fitted: ShortRange)
 
 
 def test_charge_transfer_of_a_cation_attracts_where_the_fit_is_told_so() -> None:
-    truth = TRUTH.classes["Li+"].model_copy(update={"charge_transfer": 0.08})
+    truth = TRUTH.classes["Li+"].model_copy(update={"charge_transfer": 0.2})
     classes = {**TRUTH.classes, "Li+": truth}
     points = _points(TRUTH.model_copy(update={"classes": classes}), 9, seed=1)
     model = fit_short_range(ALL, points, TRUTH.damping, DAMPING, TRUTH.dispersion_widths, {}, ["Li+"])

@@ -12,14 +12,14 @@ import torch
 from library_species import NAMES, RECORDS, SHORT_RANGE, load, random_pose, with_random_flows
 
 from phyff.errors import FitError, InputError
-from phyff.fit.short_range import IN_LIQUIDS, DimerPoint, is_held_out
+from phyff.fit.short_range import IN_LIQUIDS, DimerPoint, beside_penetration, is_held_out
 from phyff.fit.training import (
     CORE,
     FEWEST_NEIGHBOURS,
     FURTHER_PAIRS,
     LIBRARY,
     _alike,
-    _with_flow_of,
+    _with_contacts_of,
     dimer_jobs,
     load_dimers,
     make_library,
@@ -27,7 +27,7 @@ from phyff.fit.training import (
     with_tested_flow,
     without_own_classes,
 )
-from phyff.model.cluster import PARTS, Cluster, permanent_energy
+from phyff.model.cluster import PARTS, Cluster
 from phyff.model.parameters import ShortRange, ShortRangeClass, species_tensors
 from phyff.qm.level import PHYFF_2026A
 from phyff.qm.store import RecordStore
@@ -98,14 +98,15 @@ def _neighbours(truth: tuple, offset: float = 0.0, held_out: bool = False) -> li
             continue
         xyz = random_pose(FLOWING.xyz + rng.normal(scale=0.004, size=FLOWING.xyz.shape), rng)
         places = (np.array([[0.0, 0.0, 0.36]]), xyz)
-        energy = permanent_energy(Cluster.of(tensors, [torch.tensor(x) for x in places])).item()
+        energy = beside_penetration(Cluster.of(tensors, [torch.tensor(x) for x in places])).item()
         points.append(DimerPoint(("Li+", "EC"), places, {"electrostatics": energy + offset}, scan))
     return points
 
 
 def _tested(points: list[DimerPoint]) -> tuple[bool, dict]:
     """Whether the flow is kept, and its quality figures."""
-    found = with_tested_flow(FLOWING, {"Li+": LITHIUM, "EC": FLOWING}, points)
+    still = FLOWING.model_copy(update={"charge_flow": ()})
+    found = with_tested_flow(FLOWING, {"Li+": LITHIUM, "EC": FLOWING}, points, still)
     return bool(found.charge_flow), found.quality["charge_flow"]
 
 
@@ -128,16 +129,19 @@ def test_held_out_dimers_and_few_ones_do_not_decide() -> None:
         assert _tested(points) == (True, {})
 
 
-def test_an_extended_library_takes_the_flow_of_charge_and_nothing_else() -> None:
+def test_an_extended_library_takes_what_cations_feel_and_nothing_else() -> None:
     flow = tuple(f.model_copy(update={"at_rest": f.at_rest + 0.1}) for f in FLOWING.charge_flow)
+    near = tuple(atom.model_copy(update={"density": 1.1 * atom.density}) for atom in FLOWING.near_field)
+    figures = {"charge_flow": {"contacts": 40}, "near_field": {"density_rms_percent": 3.0}}
     new = FLOWING.model_copy(
-        update={"charge_flow": flow, "polarizability": None, "quality": {"charge_flow": {"contacts": 40}}}
+        update={"charge_flow": flow, "near_field": near, "polarizability": None, "quality": figures}
     )
-    found = _with_flow_of(FLOWING, new)
+    found = _with_contacts_of(FLOWING, new)
     assert found.charge_flow == flow != FLOWING.charge_flow
-    assert found.quality == {**FLOWING.quality, "charge_flow": {"contacts": 40}}
+    assert found.near_field == near != FLOWING.near_field
+    assert found.quality == {**FLOWING.quality, **figures}
     assert found.provenance["charge_flow_date"] == new.provenance["date"]
-    rest = {"charge_flow", "quality", "provenance"}
+    rest = {"charge_flow", "near_field", "quality", "provenance"}
     assert found.model_dump(exclude=rest) == FLOWING.model_dump(exclude=rest)
 
 

@@ -17,7 +17,8 @@ from phyff.model.cluster import (
     relaxed_displacements,
     short_range_energies,
 )
-from phyff.model.parameters import ShortRange, ShortRangeClass, species_tensors
+from phyff.model.pairs import COMPONENTS
+from phyff.model.parameters import CONTACT_ENERGY, ShortRange, ShortRangeClass, species_tensors
 from phyff.units import COULOMB
 
 EC, LITHIUM = library_species.load("EC"), library_species.load("Li+")
@@ -66,22 +67,29 @@ def test_contact_classes_change_what_meets_a_bare_cation_and_nothing_else(trimer
             short_range_energies(Cluster.of([tensors[names[k]] for k in kept], own))
             for tensors in (TENSORS, without)
         )
-        assert all((one[c].item() != other[c].item()) == changes for c in one)
+        assert all((one[c].item() != other[c].item()) == changes for c in COMPONENTS)
 
 
-def test_a_contact_class_multiplies_factors_and_width_of_the_class() -> None:
+def test_a_contact_class_multiplies_the_density_and_its_width() -> None:
     contacts = {"O": ShortRangeClass(exchange=2.0, penetration=0.5, charge_transfer=1.0, width=0.9)}
     model = SHORT_RANGE.model_copy(update={"cation_contacts": contacts})
     tensors = species_tensors(EC, model)
     oxygen = torch.tensor([element == "O" for element in EC.elements])
-    ratio = tensors.contact_amplitudes / tensors.amplitudes
+    near = tensors.near_field
+    ratio = tensors.contact_amplitudes / (CONTACT_ENERGY**0.5 * near.densities)
     expected = torch.tensor([2.0, 0.5, 1.0], dtype=torch.float64)[:, None] * 0.9**1.5
     assert torch.allclose(ratio[:, oxygen], expected) and torch.allclose(
         ratio[:, ~oxygen], torch.ones(()).double()
     )
     assert torch.allclose(
-        (tensors.contact_exponents / tensors.exponents)[oxygen] ** 2, torch.tensor(0.9).double()
+        (tensors.contact_exponents / near.density_exponents)[oxygen] ** 2, torch.tensor(0.9).double()
     )
+
+
+def test_two_bare_cations_have_no_short_range() -> None:
+    places = [torch.zeros(1, 3).double(), torch.tensor([[0.2, 0.0, 0.0]]).double()]
+    parts = short_range_energies(Cluster.of([TENSORS["Li+"]] * 2, places))
+    assert all(part == 0.0 for part in parts.values())
 
 
 def test_a_species_without_dimers_in_the_fit_is_said_to_lean_on_classes_of_others() -> None:

@@ -1,5 +1,6 @@
 """The native kernel gives what stock forces give on the Reference platform, whatever box and atoms do."""
 
+import copy
 import importlib.util
 import sys
 
@@ -13,6 +14,7 @@ from openmm.app import Topology
 from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ForceField
 from phyff.openmm.native import INSTALL, accelerated, notice, pair_forces, with_native_forces
+from phyff.openmm.near_field import NAME as NEAR_FIELD
 
 needs_kernel = pytest.mark.skipif(
     importlib.util.find_spec("phyff_native") is None,
@@ -229,6 +231,33 @@ def test_charge_flow_alone_is_that_of_stock_openmm(box, edge, threads) -> None:
     for shift in (0.0, 0.4, 1.1):
         _assert_same(*contexts, positions + shift, vectors, group)
     assert abs(contexts[1].getState(energy=True, groups=group).getPotentialEnergy()._value) > 1.0
+
+
+@needs_kernel
+@pytest.mark.parametrize("edge", [EDGE, None], ids=["box", "vacuum"])
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_near_fields_alone_are_those_of_stock_openmm(box, edge, threads) -> None:
+    topology, positions = box
+    systems = []
+    for make in (with_native_forces, copy.deepcopy):
+        system = make(FORCE_FIELD.create_system(topology, edge and 0.8))
+        for force in system.getForces():
+            force.setForceGroup(1 if NEAR_FIELD in force.getName() else 0)
+        systems.append(system)
+    contexts = _context(systems[0], "CPU", threads), _context(systems[1], "Reference")
+    for shift in (0.0, 0.4, 1.1):
+        _assert_same(*contexts, positions + shift, EDGE * np.eye(3), {1})
+    assert abs(contexts[1].getState(energy=True, groups={1}).getPotentialEnergy()._value) > 1.0
+
+
+@needs_kernel
+def test_near_fields_of_another_version_are_refused() -> None:
+    system, force = openmm.System(), openmm.CustomHbondForce("distance(a1, d1)*n0")
+    force.addPerDonorParameter("n0")
+    system.addForce(force)
+    kernel = importlib.import_module("phyff_native")
+    with pytest.raises(ValueError, match="different versions"):
+        kernel.replace_near_field(int(system.this), 0, switch_start=0.4, cutoff=0.5)
 
 
 @needs_kernel

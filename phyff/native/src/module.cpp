@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "charge_flow.h"
+#include "near_field.h"
 #include "neural_force.h"
 #include "openmm/PythonForce.h"
 #include "pair_force.h"
@@ -76,10 +77,18 @@ void replace_charge_flow(std::uintptr_t address, int index, double coulomb, doub
     system.removeForce(index);
 }
 
+/// The same with a near field.
+void replace_near_field(std::uintptr_t address, int index, double switch_start, double cutoff) {
+    OpenMM::System& system = system_at(address);
+    const auto& stock = dynamic_cast<const OpenMM::CustomHbondForce&>(system.getForce(index));
+    system.addForce(new phyff::NearField(stock, switch_start, cutoff));
+    system.removeForce(index);
+}
+
 }  // namespace
 
 NB_MODULE(phyff_native, module) {
-    module.doc() = "PhyFF's pair forces, charge flow and neural term as native OpenMM forces.";
+    module.doc() = "PhyFF's pair forces, charge flow, near fields and neural term as native OpenMM forces.";
     module.attr("openmm_version") = OPENMM_VERSION;
     // What older kernels cannot: the neural term the first two, charge flow the third.
     module.attr("sees_exchange") = true;
@@ -114,6 +123,9 @@ NB_MODULE(phyff_native, module) {
                nb::arg("coulomb"), nb::arg("switch_start"), nb::arg("cutoff"), nb::arg("reach"),
                "Put the kernel in the place of the CustomHbondForce with that index; numbers as in FlowRange in "
                "charge_flow.h.");
+    module.def("replace_near_field", &replace_near_field, nb::arg("system"), nb::arg("index"), nb::kw_only(),
+               nb::arg("switch_start"), nb::arg("cutoff"),
+               "Put the kernel in the place of the CustomHbondForce with that index; distances in nm.");
     module.def("replace_neural_force", &replace_neural_force, nb::arg("system"), nb::arg("index"), nb::kw_only(),
                nb::arg("particles"), nb::arg("molecules"), nb::arg("kinds"), nb::arg("cutoff"), nb::arg("wall"),
                nb::arg("saturation"), nb::arg("centres"), nb::arg("widths"), nb::arg("exponents"),
