@@ -315,7 +315,7 @@ def _row(
     bare = [species[n].is_bare_cation for n in point.names]
     if any(bare):
         steepness = [one.contact_exponents.numpy() for one in (first, second)]
-        sizes = [one.contact_amplitudes[0].numpy() * (not all(bare)) for one in (first, second)]
+        sizes = [one.contact_amplitudes[0].numpy() for one in (first, second)]
     else:
         steepness = [one.exponents.numpy() for one in (first, second)]
         sizes = [one.amplitudes[0].numpy() for one in (first, second)]

@@ -140,7 +140,7 @@ def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:
     "potential" that charges miss close to a molecule."""
     i, j = cluster.atom_pairs()
     r, cation = _distance(cluster.atoms[i], cluster.atoms[j]), cluster.column("bare_cation")
-    contact, apart = cation[i] ^ cation[j], cation[i] & cation[j]
+    contact = cation[i] | cation[j]
 
     def product(own: str, towards_cation: str) -> Tensor:
         """Of a parameter of both atoms."""
@@ -152,8 +152,7 @@ def short_range_energies(cluster: Cluster) -> dict[str, Tensor]:
         "penetration": product("attraction_exponents", "contact_attraction_exponents"),
         "charge_transfer": product("attraction_exponents", "contact_transfer_exponents"),
     }
-    products = torch.where(apart, 0.0, product("amplitudes", "contact_amplitudes"))
-    amplitudes = dict(zip(COMPONENTS, products, strict=True))
+    amplitudes = dict(zip(COMPONENTS, product("amplitudes", "contact_amplitudes"), strict=True))
     overlaps = {name: slater_overlap(r, exponents[name]) for name in COMPONENTS[1:]}
     tail = torch.where(contact, 0.0, TAIL_SHARE)
     overlaps["exchange"] = exchange_overlap(r, exponents["exchange"], tail)

@@ -5,7 +5,7 @@ factor, so that classes transfer between molecules whose densities differ. A pai
 its exponent sqrt(B_i B_j), less in the components that attract. A bare cation sits deep in its neighbour's
 density, where it decays otherwise than where molecules touch: towards one, amplitude and exponent of an atom
 start from its part of the molecule's density there (phyff.model.near_field), which the factors and the width
-of a contact class multiply, and those of the cation. Two bare cations have no short range.
+of a contact class multiply, and those of the cation.
 """
 
 from __future__ import annotations
@@ -59,6 +59,9 @@ class ShortRangeClass(BaseModel):
 CONTACT_ENERGY = 8.0
 """kJ/mol nm^3/e: about the exchange of Li+ over the density it sits in, so that factors of contacts are about
 one."""
+CATION_EXPONENT = 30.0
+"""nm^(-1/2), a bare cation's share of the exponent of a contact, whatever that is: so large that two of them
+have no short range."""
 UNCHANGED = ShortRangeClass(exchange=1.0, penetration=1.0, charge_transfer=1.0)
 """Factors of a contact that is as the density says."""
 
@@ -219,9 +222,8 @@ class SpeciesTensors:
         damping_exponents: (n,) the same for the damping of dispersion.
         amplitudes: (3, n) in the order of COMPONENTS, (kJ/mol)^(1/2).
         bare_cation: (n,) whether the atom is one. In a pair of such an atom with another both have
-            contact_amplitudes (3, n), (kJ/mol)^(1/2), and contact_exponents (n,) of exchange,
-            contact_attraction_exponents of penetration, contact_transfer_exponents of charge transfer, whose
-            products are in 1/nm: the cation's are factors. Two such atoms have no short range.
+            contact_amplitudes (3, n), (kJ/mol)^(1/2), and contact_exponents (n,), nm^(-1/2), of exchange,
+            contact_attraction_exponents of penetration, contact_transfer_exponents of charge transfer.
         c6, c8, c10: (n,) square roots of the coefficients.
         flows: charge that flows along bonds as the molecule moves.
         near_field: what bare cations feel of its electrons beside charges and spheres.
@@ -278,10 +280,10 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
     factors = torch.stack([_column([getattr(c, component) for c in classes]) for component in COMPONENTS])
     near_field = NearFieldTensors.of(species.molecule, species.near_field)
     if species.is_bare_cation:
-        contacts, density, decay = classes, torch.ones_like(b), torch.ones_like(b)
+        contacts, density, decay = classes, torch.ones_like(b), torch.full_like(b, CATION_EXPONENT)
     else:
         contacts = [short_range.contact_of(own) for own in species.atom_classes]
-        density, decay = near_field.densities, near_field.density_exponents
+        density, decay = near_field.densities, near_field.density_exponents / CATION_EXPONENT
     closer = _column([c.width for c in contacts])
     changed = torch.stack([_column([getattr(c, component) for c in contacts]) for component in COMPONENTS])
     contact_amplitudes = CONTACT_ENERGY**0.5 * density * changed * closer**1.5

@@ -350,7 +350,7 @@ def _pair_parameters(species: SpeciesTensors, components: Sequence[str]) -> list
 def _cation_force(
     molecules: Sequence[Placed], cutoff: float | None, components: Sequence[str]
 ) -> openmm.CustomNonbondedForce:
-    """Slater terms of pairs with one bare cation."""
+    """Slater terms of pairs with a bare cation."""
     terms = " + ".join(_CATION_TERMS[name] for name in components)
     force = openmm.CustomNonbondedForce(f"{terms}; {_CATION_ARGUMENTS}")
     for name in _CATION_PARAMETERS:
@@ -366,11 +366,8 @@ def _cation_force(
             rows[particle] = [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
     for particle in range(len(rows)):
         force.addParticle(rows[particle])
-    cations, others = (
-        [atom for m in molecules if m.species.is_bare_cation is bare for atom in m.atoms]
-        for bare in (True, False)
-    )
-    force.addInteractionGroup(cations, others)
+    cations = [atom for m in molecules if m.species.is_bare_cation for atom in m.atoms]
+    force.addInteractionGroup(cations, [atom for m in molecules for atom in m.atoms])
     return force
 
 

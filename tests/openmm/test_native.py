@@ -245,6 +245,10 @@ def test_near_fields_alone_are_those_of_stock_openmm(box, edge, threads) -> None
             force.setForceGroup(1 if NEAR_FIELD in force.getName() else 0)
         systems.append(system)
     contexts = _context(systems[0], "CPU", threads), _context(systems[1], "Reference")
+    firsts = np.array([next(residue.atoms()).index for residue in topology.residues()])
+    ions, carbonates = firsts[: COUNTS[0][1]], firsts[-COUNTS[0][1] :]
+    positions = positions.copy()
+    positions[ions] = positions[carbonates] + np.array([0.12, 0.1, 0.11])
     for shift in (0.0, 0.4, 1.1):
         _assert_same(*contexts, positions + shift, EDGE * np.eye(3), {1})
     assert abs(contexts[1].getState(energy=True, groups={1}).getPotentialEnergy()._value) > 1.0
