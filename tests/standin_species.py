@@ -47,8 +47,8 @@ def species(
     n = molecule.n_atoms
     directed = 1.0 if n > 1 else 0.0
     near_field = NearField(
-        density=300.0,
-        density_exponent=42.0,
+        density=4000.0,
+        density_exponent=40.0,
         shape=tuple(directed * k for k in (0.1, 0.1, -0.1, 0.05, -0.1)),
         potential=tuple(directed * k for k in (200.0, 50.0, 50.0, 30.0, -20.0, 30.0)),
         exponent=40.0 * directed,

@@ -77,10 +77,11 @@ def near_field_force(
             continue
         rows = torch.cat([torch.stack([*spheres, near.exponents], 1), near.potentials, near.shapes], dim=1)
         for i, row in enumerate(rows.tolist()):
+            if near.exponents[i] == 0.0:
+                continue
             # an atom without directions counts them from a partner, with coefficients of zero
             one, other = near.references[i].tolist() if near.directed[i] else [_partner(molecule, i)] * 2
-            if near.exponents[i] > 0.0:
-                force.addDonor(*(molecule.atoms[k] for k in (i, one, other)), row)
+            force.addDonor(*(molecule.atoms[k] for k in (i, one, other)), row)
     return force if force.getNumAcceptors() and force.getNumDonors() else None
 
 

@@ -47,7 +47,10 @@ also held to the sites at contact; the charges and sites of the `drude` engine. 
 of the potential of shapes the molecule takes as it moves, weighed as cations see it
 (phyff/fit/charge_flow.py): with charges and sites alone, with charge that flows along bonds, and with that
 flow fitted without the shape in question. Beside cations: the same in shapes the molecule has there, half of
-the weight at the cation, less what its electrons lack of screening its nuclei so close. Dipole:
+the weight at the cation, less what its electrons lack of screening its nuclei so close. Near field
+(phyff/model/near_field.py), where bare cations touch a molecule: relative root mean square error of its
+density, as spheres and with directions, and what charges and flow miss of its potential, without and with the
+near field. Dipole:
 of the lowest minimum, and the largest errors at any of the minima."""
 VALENCE = """\
 Within molecules: forces and energies of displaced geometries that the fit has not seen; the bond and the
@@ -67,7 +70,8 @@ CLASSES = """\
 Factors of each class on the overlap of densities and on their exponents (phyff/model/parameters.py), and
 the dimers that hold the class."""
 CONTACTS = """\
-What these factors and the width are multiplied with in a pair with a bare cation, and the dimers behind."""
+Factors of each class on its part of a molecule's density, and on the exponent of that, in a pair with a bare
+cation, and the dimers behind."""
 SCANS = """\
 Above, energies along each approach; below, model minus quantum chemistry. Titles name the scan and the
 classes of the atoms that are closest at contact. The model is the library's, which has seen the held-out
@@ -183,6 +187,8 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
         "sites",
         "moving, charges / flow / left out (kJ/mol/e)",
         "beside cations, the same",
+        "near field: density, spheres / directed (%)",
+        "potential, charges / near field (kJ/mol/e)",
         "dipole, error of multipoles, of drude (D)",
         "polarizability (Å³), trace, eigenvalue error (%)",
         "response error (%)",
@@ -190,8 +196,8 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
     ]
     rows = []
     for s in library.species.values():
-        electric, response, flow = (
-            s.quality.get(part, {}) for part in ("electrostatics", "response", "charge_flow")
+        electric, response, flow, near = (
+            s.quality.get(part, {}) for part in ("electrostatics", "response", "charge_flow", "near_field")
         )
         moving, beside = (
             [flow.get(f"esp_rms_{shapes}{k}_kJ_mol_e") for k in ("", "_flow", "_flow_left_out")]
@@ -208,6 +214,8 @@ def electric_table(library: Library) -> tuple[list[str], Table]:
                 _number(electric.get("sites"), "d"),
                 " / ".join(_number(value, ".1f") for value in moving),
                 " / ".join(_number(value, ".1f") for value in beside),
+                " / ".join(_number(near.get(f"density_rms_percent{k}"), ".1f") for k in ("_spheres", "")),
+                " / ".join(_number(near.get(f"potential_rms_kJ_mol_e{k}"), ".1f") for k in ("_charges", "")),
                 f"{_number(electric.get('dipole_qm_D'), '.2f')}, "
                 f"{_number(electric.get('dipole_error_D'), '.3f')}, "
                 f"{_number(electric.get('drude_dipole_error_D'), '.3f')}",
