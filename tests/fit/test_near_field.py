@@ -62,7 +62,8 @@ def test_directions_halve_what_spheres_miss_and_the_potential_what_charges_miss(
 
 
 def test_a_density_of_the_model_itself_is_found_again() -> None:
-    species, data = load("EC"), library_species.quantum_data(species.smiles)
+    species = load("EC")
+    data = library_species.quantum_data(species.smiles)
     tensors = species_tensors(species, ShortRange.charges_only()).near_field
     made = []
     for density in data.contact_densities:
@@ -81,7 +82,7 @@ def test_what_charges_miss_of_dimers_with_lithium_is_a_function_of_the_density()
     tensors = {name: species_tensors(s, ShortRange.charges_only()) for name, s in known.items()}
     missed: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for point in load_points(RECORDS / "dimer", known):
-        (partner,) = {*point.names} - {"Li+"} or {"Li+"}
+        partner = next((name for name in point.names if name != "Li+"), "Li+")
         if "Li+" not in point.names or partner not in names or point.components["total"] > 0:
             continue
         cluster = Cluster.of([tensors[n] for n in point.names], [torch.tensor(x) for x in point.xyz])
@@ -99,7 +100,7 @@ def test_an_atom_alone_has_a_density_and_no_potential() -> None:
     spec = {
         "elements": ["F"],
         "charge": -1,
-        "xyz_bohr": [[0.0, 0.0, 0.0]],
+        "xyz_bohr": [[0.0] * 3],
         "level": PHYFF_2026A.density_key(),
     }
     density = contact_density_from_record(spec, contact_density_job(spec))
