@@ -62,6 +62,10 @@ one."""
 CATION_EXPONENT = 30.0
 """nm^(-1/2), a bare cation's share of the exponent of a contact, whatever that is: so large that two of them
 have no short range."""
+CATION_OVERLAP = (8.1, 84.0)
+"""Exponent, nm^(-1/2), and amplitude, (kJ/mol)^(1/2), of a bare cation with factors of one: with those that a
+molecule's atoms have for one another they give about the exchange of a contact, as the neural term weighs
+it."""
 UNCHANGED = ShortRangeClass(exchange=1.0, penetration=1.0, charge_transfer=1.0)
 """Factors of a contact that is as the density says."""
 
@@ -273,13 +277,15 @@ def species_tensors(species: SpeciesParameters, short_range: ShortRange) -> Spec
     classes = [short_range.classes[label] for label in labels]
     alpha = _column(species.polarizability.alpha)
     oscillators = torch.nonzero(alpha > 0).ravel()
-    b = _column(species.slater.exponents) * _column([c.width for c in classes])
+    width = _column([c.width for c in classes])
+    b = _column(species.slater.exponents) * width
     flatter = _column([c.attraction_width for c in classes])
     transfer = flatter * _column([c.transfer_width for c in classes])
     overlap = _column(species.slater.populations) * b**1.5
     factors = torch.stack([_column([getattr(c, component) for c in classes]) for component in COMPONENTS])
     near_field = NearFieldTensors.of(species.molecule, species.near_field)
     if species.is_bare_cation:
+        b, overlap = CATION_OVERLAP[0] ** 2 * width, torch.full_like(b, CATION_OVERLAP[1])
         contacts, density, decay = classes, torch.ones_like(b), torch.full_like(b, CATION_EXPONENT)
     else:
         contacts = [short_range.contact_of(own) for own in species.atom_classes]
