@@ -36,7 +36,8 @@ def unseen(tensors) -> list[Sample]:
 
 
 def test_it_takes_a_third_of_the_error_of_clusters_it_has_not_seen(term, tensors, unseen) -> None:
-    # the goals are half, met before charge flow took a third of the physics' error, and 40 % of the forces
+    # the goals are half, met before charge flow took a third of the physics' error, and 40 % of the forces,
+    # met before near fields took a quarter of theirs
     found = [
         predict(
             term,
@@ -47,14 +48,15 @@ def test_it_takes_a_third_of_the_error_of_clusters_it_has_not_seen(term, tensors
     residual = np.array([s.residual for s in unseen])
     left = residual - np.array([p.energy for p in found])
     assert len(unseen) >= 70
-    assert np.sqrt(np.mean(left**2)) < 0.62 * np.sqrt(np.mean(residual**2))
-    assert np.sqrt(np.mean(left**2)) < 3.8  # kJ/mol
+    assert np.sqrt(np.mean(left**2)) < 0.65 * np.sqrt(np.mean(residual**2))
+    assert np.sqrt(np.mean(left**2)) < 3.7  # kJ/mol
     missed = [rigid_part(s.label.forces - s.physics_forces, s.label) for s in unseen]
     mended = [
         m - rigid_part(p.forces.numpy(), s.label) for m, p, s in zip(missed, found, unseen, strict=True)
     ]
     physics, hybrid = (np.sqrt(np.mean(np.concatenate(rows) ** 2)) for rows in (missed, mended))
-    assert hybrid < 0.40 * physics
+    assert hybrid < 0.57 * physics
+    assert hybrid < 17.0  # kJ/mol/nm
 
 
 @pytest.mark.parametrize("name", NAMES)
