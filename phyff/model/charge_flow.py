@@ -18,6 +18,7 @@ import torch
 from rdkit import Chem
 from torch import Tensor
 
+from phyff.model.near_field import contacts
 from phyff.model.switch import quintic_switch
 from phyff.species.molecule import Molecule
 from phyff.units import COULOMB
@@ -107,12 +108,7 @@ def flow_triples(molecule: Molecule, far: bool) -> list[tuple[int, tuple[int, in
 def flow_energy(atoms: Tensor, species: Sequence[SpeciesTensors], offsets: Sequence[int]) -> Tensor:
     """kJ/mol, of monomers with atoms (A, 3), nm, the first of each at its offset."""
     energy = atoms.new_zeros(())
-    cations = [(s, start) for s, start in zip(species, offsets, strict=True) if s.is_bare_cation]
-    for molecule, start in zip(species, offsets, strict=True):
-        flows = molecule.flows
-        if not cations or not len(flows.atoms):
-            continue
-        xyz = atoms[start : start + len(molecule.widths)]
-        for cation, place in cations:
-            energy = energy + cation.charges[0] * flows.potential(xyz, atoms[place])
+    for cation, molecule, place, xyz in contacts(atoms, species, offsets):
+        if len(molecule.flows.atoms):
+            energy = energy + cation.charges[0] * molecule.flows.potential(xyz, place)
     return energy
