@@ -5,33 +5,18 @@ import numpy as np
 import openmm
 import pytest
 import torch
-from library_species import SHORT_RANGE, at_contact, random_pose, with_random_flows
-from openmm.app import Topology
+from cations_in_contact import COUNTS, NAMES, evaluated, placed, skewed_box
+from library_species import SHORT_RANGE, with_random_flows
 
 from phyff.model.charge_flow import CUTOFF, flow_energy
 from phyff.openmm.charge_flow import LONGEST_BOND, NAME
-from phyff.openmm.drude import GROUPS
 from phyff.openmm.forcefield import ENGINES, ForceField
 
-NAMES = ("Li+", "Na+", "EC", "AN", "PF6-")
 FORCE_FIELD = ForceField(
     tuple(with_random_flows(library_species.load(name), np.random.default_rng(8)) for name in NAMES),
     SHORT_RANGE,
 )
-COUNTS = [("Li+", 2), ("EC", 2), ("AN", 1), ("PF6-", 1), ("Na+", 1)]
 PLATFORMS = ("Reference", "CPU")
-
-
-def _atoms() -> list[np.ndarray]:
-    """(n, 3) nm each: molecules in contact, their atoms displaced."""
-    rng = np.random.default_rng(12)
-    placed: list[np.ndarray] = []
-    for name, count in COUNTS:
-        for _ in range(count):
-            own = FORCE_FIELD.named(name).xyz
-            xyz = random_pose(own, rng) + rng.normal(scale=0.004, size=own.shape)
-            placed.append(at_contact(np.vstack(placed), xyz, 0.22, rng) if placed else xyz)
-    return placed
 
 
 def _expected(atoms: list[np.ndarray]) -> tuple[float, np.ndarray]:
@@ -43,40 +28,25 @@ def _expected(atoms: list[np.ndarray]) -> tuple[float, np.ndarray]:
     return energy.item(), -gradient.numpy()
 
 
-def _found(
-    topology: Topology, engine: str, atoms: list[np.ndarray], cutoff: float | None, platform: str
-) -> tuple[float, np.ndarray]:
-    system = FORCE_FIELD.create_system(topology, cutoff, engine)
-    context = openmm.Context(
-        system, openmm.VerletIntegrator(0.001), openmm.Platform.getPlatformByName(platform)
-    )
-    context.setPositions(FORCE_FIELD.place(topology, np.vstack(atoms)))
-    state = context.getState(energy=True, forces=True, groups={GROUPS["charge flow"]})
-    forces = state.getForces(asNumpy=True)._value[FORCE_FIELD.atom_indices(topology)]
-    return state.getPotentialEnergy()._value, forces
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_energy_and_forces_in_vacuum_are_those_of_torch(engine: str, platform: str) -> None:
-    atoms = _atoms()
+    atoms = placed(FORCE_FIELD, 0.22)
     energy, forces = _expected(atoms)
     assert abs(energy) > 5.0 and np.abs(forces).max() > 100.0
-    found = _found(FORCE_FIELD.topology(COUNTS, engine=engine), engine, atoms, None, platform)
+    found = evaluated(
+        FORCE_FIELD, FORCE_FIELD.topology(COUNTS, engine=engine), engine, atoms, None, platform, NAME
+    )
     assert found[0] == pytest.approx(energy, rel=1e-6)
     np.testing.assert_allclose(found[1], forces, atol=1e-5 * np.abs(forces).max())
 
 
 @pytest.mark.parametrize("skew", [0.0, 0.3])
 def test_in_a_box_the_nearest_images_meet_wherever_molecules_are_written(skew: float) -> None:
-    atoms = _atoms()
+    atoms = placed(FORCE_FIELD, 0.22)
     energy, forces = _expected(atoms)
-    vectors = 3.2 * np.array([[1.0, 0.0, 0.0], [skew, 1.0, 0.0], [-skew, skew, 1.0]])
-    topology = FORCE_FIELD.topology(COUNTS)
-    topology.setPeriodicBoxVectors(vectors * openmm.unit.nanometer)
-    rng = np.random.default_rng(1)
-    elsewhere = [xyz + rng.integers(-1, 2, size=3) @ vectors for xyz in atoms]
-    found = _found(topology, "drude", elsewhere, 0.8, "Reference")
+    topology, elsewhere = skewed_box(FORCE_FIELD, atoms, skew)
+    found = evaluated(FORCE_FIELD, topology, "drude", elsewhere, 0.8, "Reference", NAME)
     assert found[0] == pytest.approx(energy, rel=1e-6)
     np.testing.assert_allclose(found[1], forces, atol=1e-5 * np.abs(forces).max())
 
